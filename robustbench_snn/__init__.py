@@ -1,0 +1,1 @@
+"""Robustness and interpretability of spiking transformers."""

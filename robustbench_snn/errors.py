@@ -1,0 +1,12 @@
+"""The two mistakes a command reports in one sentence instead of a traceback."""
+
+
+class UsageError(Exception):
+    """What was asked cannot be done as asked; the message says what was seen and what to do.
+
+    Commands print it to standard error and exit with code 2.
+    """
+
+
+class PreflightRefused(Exception):
+    """A model failed a check that must hold before any attack runs; commands exit with code 4."""
