@@ -8,5 +8,5 @@ class UsageError(Exception):
     """
 
 
-class PreflightRefused(Exception):
+class PreflightRefused(Exception):  # noqa: N818 - a refusal, not an error
     """A model failed a check that must hold before any attack runs; commands exit with code 4."""
