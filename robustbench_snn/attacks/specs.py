@@ -140,18 +140,21 @@ def make_spec(name: str, given: Mapping[str, Given] | None = None) -> AttackSpec
     for key in values:
         if key not in options:
             raise UsageError(_lacks(name, key, list(options)))
-    return AttackSpec(
-        name,
-        {
-            key: o.parse(values[key], key) if key in values else o.default
-            for key, o in options.items()
-        },
-    )
+    params = {
+        key: o.parse(values[key], key) if key in values else o.default for key, o in options.items()
+    }
+    spec = AttackSpec(name, params)
+    norm, eps = budget(spec)
+    if norm == "linf" and eps is not None:
+        parse_eps(eps)
+    return spec
 
 
 def _lacks(name: str, key: str, known: list[str]) -> str:
     reason = ""
-    if name == "fgsm" and key in {"steps", "step_size", "random_start"}:
+    if key == "seed":
+        reason = " because the run's own seed is used"
+    elif name == "fgsm" and key in {"steps", "step_size", "random_start"}:
         reason = " because it takes a single step from the clean image (use pgd for more)"
     return (
         f"attack '{name}' has no option '{key}'{reason}; it has "
