@@ -1,0 +1,131 @@
+"""Tables as text: rows of records to Markdown, LaTeX and CSV, without torch or pandas."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from robustbench_snn.metrics import wilson
+
+Row = Mapping[str, Any]
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "ε": r"$\varepsilon$",
+    "±": r"$\pm$",
+    "−": r"$-$",
+    "≤": r"$\leq$",
+    "×": r"$\times$",
+}
+
+
+def format_accuracy(correct: int, n: int) -> str:
+    """``"96.3 [95.0, 97.3]"``: percent correct and its 95 % Wilson interval."""
+    low, high = wilson(correct, n)
+    return f"{100 * correct / n:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def format_difference(difference: tuple[float, float, float]) -> str:
+    """``"+1.2 [-0.3, +2.7]"``: a difference in percentage points and its interval."""
+    value, low, high = (100 * part for part in difference)
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def _cells(rows: Any, columns: Sequence[str]) -> list[list[str]]:
+    records = rows.to_dict("records") if hasattr(rows, "to_dict") else rows
+    return [[_text(record.get(column)) for column in columns] for record in records]
+
+
+def _text(value: Any) -> str:
+    if value is None or value != value:
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _is_number(text: str) -> bool:
+    return not text or text[0].isdigit() or (text[0] in "+-−" and text[1:2].isdigit())
+
+
+def _right_aligned(cells: list[list[str]], index: int) -> bool:
+    return bool(cells) and all(_is_number(row[index]) for row in cells)
+
+
+def to_markdown(rows: Any, columns: Sequence[str]) -> str:
+    """A Markdown table, its columns padded so that it also reads well as plain text.
+
+    Args:
+        rows: records (mappings) or a DataFrame; a missing value prints as nothing.
+        columns: keys of the records to show, in order; they are the headers too.
+
+    Returns:
+        The table with a final newline; columns of numbers are aligned to the right.
+    """
+    cells = _cells(rows, columns)
+    cells = [[cell.replace("|", r"\|") for cell in row] for row in cells]
+    widths = [
+        max(3, len(column), *(len(row[i]) for row in cells)) if cells else max(3, len(column))
+        for i, column in enumerate(columns)
+    ]
+    right = [_right_aligned(cells, i) for i in range(len(columns))]
+
+    def line(row: Sequence[str]) -> str:
+        padded = [
+            text.rjust(width) if to_right else text.ljust(width)
+            for text, width, to_right in zip(row, widths, right, strict=True)
+        ]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = [
+        "-" * (width - 1) + (":" if to_right else "-")
+        for width, to_right in zip(widths, right, strict=True)
+    ]
+    return "\n".join([line(columns), line(rule), *(line(row) for row in cells)]) + "\n"
+
+
+def escape_latex(text: str) -> str:
+    """``text`` with the characters LaTeX gives a meaning to escaped."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def to_latex(rows: Any, columns: Sequence[str], caption: str = "", label: str = "") -> str:
+    """A ``booktabs`` tabular, inside a table environment when there is a caption.
+
+    Args:
+        rows, columns: as in ``to_markdown``; all text is escaped.
+        caption, label: of the table environment.
+    """
+    cells = _cells(rows, columns)
+    spec = "".join("r" if _right_aligned(cells, i) else "l" for i in range(len(columns)))
+
+    def line(row: Sequence[str]) -> str:
+        return " & ".join(escape_latex(cell) for cell in row) + r" \\"
+
+    body = [rf"\begin{{tabular}}{{{spec}}}", r"\toprule", line(columns), r"\midrule"]
+    body += [*(line(row) for row in cells), r"\bottomrule", r"\end{tabular}"]
+    if caption:
+        head = [r"\begin{table}", r"\centering", rf"\caption{{{escape_latex(caption)}}}"]
+        body = [*head, *([rf"\label{{{label}}}"] if label else []), *body, r"\end{table}"]
+    return "\n".join(body) + "\n"
+
+
+def to_csv(rows: Any, columns: Sequence[str]) -> str:
+    """Comma-separated values with a header line; floats keep every digit."""
+    records = rows.to_dict("records") if hasattr(rows, "to_dict") else rows
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    for record in records:
+        values = [record.get(column) for column in columns]
+        writer.writerow(["" if value is None or value != value else value for value in values])
+    return buffer.getvalue()
