@@ -51,8 +51,8 @@ def format_param(key: str, value: Scalar) -> str:
 
 
 def format_distance(value: float) -> str:
-    """A distance in [0, 1] pixel units as ``k/255`` if that is exact, else as a short decimal."""
+    """A distance in pixel units as ``k/255`` if that is exact, else as a short decimal."""
     levels = round(value * 255)
-    if levels and value == levels / 255 and f"{value:g}" != repr(value):
+    if 0 < levels < 255 and value == levels / 255 and f"{value:g}" != repr(value):
         return f"{levels}/255"
     return f"{value:g}"

@@ -32,7 +32,7 @@ _NORMS = {
     "none": {"VANILA", "GN", "EADEN"},
 }
 # The class takes any text and fails, or falls through, in the middle of an attack.
-_CHOICES = {
+_CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "norm": {"FAB": ("Linf", "L2", "L1"), "": ("Linf", "L2")},
     "loss": {"APGD": ("ce", "dlr"), "UPGD": ("ce", "dlr", "margin"), "Square": ("margin", "ce")},
     "version": {"AutoAttack": ("standard", "plus", "rand")},
