@@ -1,0 +1,271 @@
+"""One worker: clean pass, attacks and measurement of one task, as results rows."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robustbench_snn.adapter import ModelAdapter
+from robustbench_snn.attacks import build
+from robustbench_snn.attacks.health import AttackHealth
+from robustbench_snn.card import ModelCard
+from robustbench_snn.config import CLEAN, RunConfig
+from robustbench_snn.data.base import ImageDataset
+from robustbench_snn.errors import PreflightRefused, UsageError
+from robustbench_snn.loading import (
+    check_classes,
+    device_name,
+    open_dataset,
+    open_model,
+    resolve_device,
+)
+from robustbench_snn.measure import Budget, Measured, Scores, joined, measure, score
+from robustbench_snn.memory import with_backoff
+from robustbench_snn.plan import Cell, Task, batch_dependent
+from robustbench_snn.provenance import provenance, utc_now
+from robustbench_snn.rows import Row, as_lists, failed_row, flags, identity, norm_and_eps, outcome
+
+Tick = Callable[[Sequence[Cell], int], None]
+
+_REPEATED = 8
+
+
+@dataclass(frozen=True)
+class CleanPass:
+    """A shard and the model's answer to it.
+
+    Attributes:
+        ids: n sample ids.
+        x: float32 [n, *input_shape].
+        y: int64 [n].
+        scores: the answers.
+        repeat_logit_diff: largest difference of the first few logits when asked again alone.
+        forward_calls, seconds: what it cost.
+        batch_size: the one that fitted, after ``oom_retries`` that did not.
+    """
+
+    ids: list[str]
+    x: NDArray[np.float32]
+    y: NDArray[np.int64]
+    scores: Scores
+    repeat_logit_diff: float
+    forward_calls: int
+    seconds: float
+    batch_size: int
+    oom_retries: int
+
+
+class Worker:
+    """Evaluates tasks one after another, keeping the last model and data set open.
+
+    Args:
+        config: the run's configuration.
+        run_id: name of the run, for the rows.
+    """
+
+    def __init__(self, config: RunConfig, run_id: str) -> None:
+        self.config = config
+        self.device = resolve_device(config.device)
+        self.device_name = device_name(self.device)
+        self._model: ModelAdapter | None = None
+        self._data: tuple[object, ImageDataset] | None = None
+        self._constant: Row = provenance() | {
+            "run_id": run_id,
+            "device": self.device.type,
+            "device_name": self.device_name,
+            "dtype": "float32",
+        }
+
+    def model(self, name: str) -> ModelAdapter:
+        """The model ``name``, loaded unless it was the last one asked for."""
+        if self._model is None or self._model.card.name != name:
+            self._model = None
+            self._model = open_model(self.config, name, self.device)
+        return self._model
+
+    def data(self, card: ModelCard) -> ImageDataset:
+        """The run's data as ``card`` wants it preprocessed, opened unless it was the last."""
+        if self._data is None or self._data[0] != card.preprocess:
+            self._data = (card.preprocess, open_dataset(self.config, card))
+        check_classes(card, self._data[1])
+        return self._data[1]
+
+    def tensors(self, x: NDArray[Any], y: NDArray[Any]) -> tuple[Tensor, Tensor]:
+        """Images and labels on the worker's device."""
+        return torch.from_numpy(x).to(self.device), torch.from_numpy(y).to(self.device)
+
+    def run(self, task: Task, tick: Tick) -> Iterator[Row]:
+        """One row per cell, group by group; what fails becomes a failed row.
+
+        Args:
+            task: what to do.
+            tick: told the group and how many of its samples are done.
+
+        Raises:
+            UsageError, PreflightRefused: mistakes that no repetition would cure.
+        """
+        try:
+            model = self.model(task.model.name)
+            clean = self._clean_pass(model, task)
+        except (UsageError, PreflightRefused):
+            raise
+        except Exception as error:
+            yield from self._failed(task, task.cells, error)
+            return
+        for cells in task.groups:
+            try:
+                rows = self._group(model, task, clean, cells, tick)
+            except (UsageError, PreflightRefused):
+                raise
+            except Exception as error:
+                rows = self._failed(task, cells, error)
+            yield from rows
+
+    def _failed(self, task: Task, cells: Sequence[Cell], error: Exception) -> list[Row]:
+        extra = {"started_at": utc_now(), "batch_size": self.config.batch_size}
+        return [
+            failed_row(task, cell, self.config.seed, error) | self._constant | extra
+            for cell in cells
+        ]
+
+    def _clean_pass(self, model: ModelAdapter, task: Task) -> CleanPass:
+        begun = time.perf_counter()
+        shard = task.shard
+        batch = self.data(model.card).batch(range(shard.start, shard.stop))
+
+        def logits_of(start: int, stop: int) -> Tensor:
+            x, _ = self.tensors(batch.x[start:stop], batch.y[start:stop])
+            with torch.no_grad():
+                return model(x).float().cpu()
+
+        def logits_at(size: int) -> list[Tensor]:
+            return [logits_of(at, at + size) for at in range(0, len(batch.x), size)]
+
+        together = task.model.batch_dependent
+        parts, size, retries = with_backoff(logits_at, self.config.batch_size, together)
+        logits = torch.cat(parts)
+        again = logits_of(0, size if together else _REPEATED)
+        difference = (again - logits[: len(again)]).abs().max().item()
+        return CleanPass(
+            batch.ids,
+            batch.x,
+            batch.y,
+            score(logits, torch.from_numpy(batch.y)),
+            difference,
+            len(parts),
+            time.perf_counter() - begun,
+            size,
+            retries,
+        )
+
+    def _group(
+        self, model: ModelAdapter, task: Task, clean: CleanPass, cells: Sequence[Cell], tick: Tick
+    ) -> list[Row]:
+        started, begun = utc_now(), time.perf_counter()
+        self._reset_peak()
+        if cells[0].spec == CLEAN:
+            nothing = AttackHealth(forward_calls=clean.forward_calls)
+            results = [(_unchanged(clean), nothing)]
+            size, retries, seconds = clean.batch_size, clean.oom_retries, clean.seconds
+        else:
+            fixed = batch_dependent(task.model, cells[0].spec)
+            results, size, retries = with_backoff(
+                lambda size: self._attack(model, clean, cells, size, tick),
+                self.config.batch_size,
+                fixed,
+            )
+            seconds = time.perf_counter() - begun
+        tick(cells, len(clean.ids))
+        execution = {
+            "started_at": started,
+            "seconds": seconds,
+            "batch_size": size,
+            "oom_retries": retries,
+            "cost_shared_by": len(cells),
+            "peak_memory_bytes": self._peak(),
+        }
+        return [
+            self._row(task, cell, clean, measured, health) | execution
+            for cell, (measured, health) in zip(cells, results, strict=True)
+        ]
+
+    def _attack(
+        self,
+        model: ModelAdapter,
+        clean: CleanPass,
+        cells: Sequence[Cell],
+        size: int,
+        tick: Tick,
+    ) -> list[tuple[Measured, AttackHealth]]:
+        specs = [cell.spec for cell in cells]
+        attack = build(specs[0].name, self.config.seed)
+        parts: list[list[Measured]] = [[] for _ in cells]
+        healths = [AttackHealth() for _ in cells]
+        for start in range(0, len(clean.ids), size):
+            tick(cells, start)
+            piece = slice(start, start + size)
+            x, y = self.tensors(clean.x[piece], clean.y[piece])
+            found = attack.run(model, x, y, clean.ids[piece], specs)
+            for i, (cell, result) in enumerate(zip(cells, found, strict=True)):
+                budget = Budget(*norm_and_eps(cell), high=model.card.max_value)
+                parts[i].append(measure(model, x, result.x, y, budget))
+                healths[i] += result.health + AttackHealth(forward_calls=1)
+        return list(zip([joined(part) for part in parts], healths, strict=True))
+
+    def _row(
+        self, task: Task, cell: Cell, clean: CleanPass, measured: Measured, health: AttackHealth
+    ) -> Row:
+        samples = {
+            "sample_ids": clean.ids,
+            "labels": clean.y,
+            "pred_clean": clean.scores.predicted,
+            "pred_adv": measured.scores.predicted,
+            "valid": measured.within & measured.in_range,
+            "loss_clean": clean.scores.loss,
+            "loss_adv": measured.scores.loss,
+            "margin_clean": clean.scores.margin,
+            "margin_adv": measured.scores.margin,
+            "linf": measured.linf,
+        }
+        seen = health.gradients > 0
+        row = identity(task, cell, self.config.seed) | self._constant | outcome(samples)
+        row |= {
+            "norm_ok": bool(measured.within.all()),
+            "range_ok": bool(measured.in_range.all()),
+            "forward_calls": health.forward_calls,
+            "backward_calls": health.backward_calls,
+            "gradients": health.gradients,
+            "zero_grad_frac": health.zero_grad_frac if seen else None,
+            "nonfinite_grad_frac": health.nonfinite_grad_frac if seen else None,
+            "zero_pixel_frac": health.zero_pixel_frac if seen else None,
+            "repeat_logit_diff": clean.repeat_logit_diff,
+            "status": "ok",
+        }
+        return row | as_lists(samples) | {"flags": flags(task, cell, row)}
+
+    def _reset_peak(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+
+    def _peak(self) -> int:
+        """Bytes: of the group on a GPU, of the process so far on a CPU."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _unchanged(clean: CleanPass) -> Measured:
+    everywhere = np.ones(len(clean.ids), dtype=np.bool_)
+    return Measured(
+        clean.scores, np.zeros(len(clean.ids), dtype=np.float32), everywhere, everywhere
+    )

@@ -1,0 +1,59 @@
+"""Halving the batch until the memory suffices."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory ran out, on a GPU or in the process."""
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "can't allocate memory" in text
+    )
+
+
+def with_backoff(
+    compute: Callable[[int], T], batch_size: int, fixed: bool = False
+) -> tuple[T, int, int]:
+    """``compute(batch_size)``, with half the batch each time memory runs out.
+
+    Args:
+        compute: starts over on every call.
+        batch_size: first try.
+        fixed: whether another batch size would change the numbers, so that it is not tried.
+
+    Returns:
+        (result, batch size that fitted, number of tries that did not).
+
+    Raises:
+        MemoryError: one sample at a time does not fit, or the batch is fixed and does not.
+    """
+    retries = 0
+    while True:
+        try:
+            return compute(batch_size), batch_size, retries
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if fixed:
+            raise MemoryError(
+                f"a batch of {batch_size} does not fit in memory, and a smaller one would change "
+                f"this result: choose a smaller --batch-size ({reason})"
+            )
+        if batch_size == 1:
+            raise MemoryError(f"a single sample does not fit in memory ({reason})")
+        # Outside the handler, so that the traceback no longer holds the tensors.
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        batch_size, retries = batch_size // 2, retries + 1

@@ -1,0 +1,228 @@
+"""From a configuration to the list of results it needs, each under its content key; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from robustbench_snn.attack_spec import AttackSpec
+from robustbench_snn.attacks.specs import attack_type, group
+from robustbench_snn.card import Preprocess
+from robustbench_snn.config import CLEAN, DEFAULT_N, RunConfig, Shard, content_key, shards
+from robustbench_snn.errors import UsageError
+from robustbench_snn.schema import SCHEMA_VERSION
+from robustbench_snn.store import shard_path, shard_state
+
+# Raise when a change of code can change a number that configuration and weights do not show.
+EVALUATION_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Everything about a loaded model that can change its numbers.
+
+    Attributes:
+        name: catalogue name.
+        config: constructor arguments as canonical JSON.
+        weights_sha256: of the checkpoint; ``untrained:`` and a hash when there is none.
+        source_sha256: of the plugin file that defines the class; empty for our own.
+        surrogate: what spikes are differentiated as, for example ``sigmoid(alpha=4)``.
+        ssa_proj_lif: ``per_sample`` or ``official`` where the family has the choice, else empty.
+        time_steps: T of one forward pass.
+        preprocess: how stored images become inputs.
+        batch_dependent: whether an image's logits depend on the other images of its batch.
+        clamp: the input range attacks keep to, as text.
+    """
+
+    name: str
+    config: str
+    weights_sha256: str
+    source_sha256: str
+    surrogate: str
+    ssa_proj_lif: str
+    time_steps: int
+    preprocess: Preprocess
+    batch_dependent: bool = False
+    clamp: str = "[0, 1]"
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the model has no trained weights, so that its accuracies mean nothing."""
+        return self.weights_sha256.startswith("untrained")
+
+
+@dataclass(frozen=True)
+class DataIdentity:
+    """One split as opened: ``source`` embedded, hub or local; ``size`` its number of samples."""
+
+    name: str
+    source: str
+    revision: str
+    split: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One result to come: an attack on one shard, and the key and file it will have."""
+
+    spec: AttackSpec
+    key: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one worker does at a time: all attacks of one model on one shard.
+
+    The clean pass is made once and serves every group; each inner tuple is one computation.
+    """
+
+    model: ModelIdentity
+    data: DataIdentity
+    shard: Shard
+    groups: tuple[tuple[Cell, ...], ...]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells of all groups."""
+        return [cell for group in self.groups for cell in group]
+
+
+def grouped(attacks: Sequence[AttackSpec]) -> list[list[AttackSpec]]:
+    """Attacks that one computation serves, together; clean accuracy is a group of its own."""
+    rest = [spec for spec in attacks if spec != CLEAN]
+    return ([[CLEAN]] if CLEAN in attacks else []) + group(rest)
+
+
+def batch_dependent(model: ModelIdentity, spec: AttackSpec) -> bool:
+    """Whether the batch size can change this result, and so belongs to its key."""
+    return model.batch_dependent or (spec != CLEAN and attack_type(spec.name).batch_dependent)
+
+
+def key_content(
+    config: RunConfig,
+    model: ModelIdentity,
+    data: DataIdentity,
+    shard: Shard,
+    spec: AttackSpec,
+    device_type: str,
+) -> dict[str, Any]:
+    """All that can change the number of one cell, and nothing that cannot."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "evaluation": EVALUATION_VERSION,
+        "model": model.name,
+        "config": model.config,
+        "weights": model.weights_sha256,
+        "source": model.source_sha256,
+        "surrogate": model.surrogate,
+        "ssa_proj_lif": model.ssa_proj_lif,
+        "time_steps": model.time_steps,
+        "preprocess": asdict(model.preprocess),
+        "dataset": data.name,
+        "revision": data.revision,
+        "split": data.split,
+        "samples": [shard.start, shard.stop],
+        "attack": spec.name,
+        "params": dict(spec.params),
+        "seed": config.seed,
+        "device": device_type,
+        "precision": "float32",
+        "batch_size": config.batch_size if batch_dependent(model, spec) else None,
+    }
+
+
+def sample_count(config: RunConfig, data: DataIdentity) -> int:
+    """How many samples the run takes from the start of the split.
+
+    Raises:
+        UsageError: more samples were asked for than there are.
+    """
+    if config.n is None:
+        return min(DEFAULT_N, data.size)
+    if config.n > data.size:
+        raise UsageError(
+            f"--n {config.n} asks for more samples than {data.name} has in its {data.split} "
+            f"split ({data.size}): use --n {data.size} or less."
+        )
+    return config.n
+
+
+def plan(
+    config: RunConfig,
+    models: Sequence[ModelIdentity],
+    data: Mapping[str, DataIdentity],
+    device_type: str,
+) -> list[Task]:
+    """Every task of the run, finished or not, models in order and shards within a model.
+
+    Args:
+        config: what was asked.
+        models: the models as loaded.
+        data: model name to the data it is evaluated on.
+        device_type: ``cpu`` or ``cuda``, without an index.
+
+    Raises:
+        UsageError: more samples were asked for than there are.
+    """
+    tasks = []
+    for model in models:
+        found = data[model.name]
+        for shard in shards(sample_count(config, found), config.shard_size):
+            groups = tuple(
+                tuple(_cell(config, model, found, shard, spec, device_type) for spec in specs)
+                for specs in grouped(config.attacks)
+            )
+            tasks.append(Task(model, found, shard, groups))
+    return tasks
+
+
+def _cell(
+    config: RunConfig,
+    model: ModelIdentity,
+    data: DataIdentity,
+    shard: Shard,
+    spec: AttackSpec,
+    device_type: str,
+) -> Cell:
+    key = content_key(key_content(config, model, data, shard, spec, device_type))
+    place = {
+        "model": model.name,
+        "dataset": data.name,
+        "attack": spec.name,
+        "start": shard.start,
+        "stop": shard.stop,
+        "key": key,
+    }
+    return Cell(spec, key, shard_path(config.out, place))
+
+
+def missing(tasks: Sequence[Task]) -> tuple[list[Task], list[str]]:
+    """The part of ``tasks`` that has no finished file yet, and a note on each unreadable file."""
+    left, notes = [], []
+    for task in tasks:
+        groups = []
+        for group_cells in task.groups:
+            states = {cell: shard_state(cell.path, cell.key) for cell in group_cells}
+            notes += [
+                f"'{cell.path}' is not a whole results file and is computed again."
+                for cell, state in states.items()
+                if state == "unreadable"
+            ]
+            groups.append(tuple(cell for cell, state in states.items() if state != "ok"))
+        todo = tuple(cells for cells in groups if cells)
+        if todo:
+            left.append(Task(task.model, task.data, task.shard, todo))
+    return left, notes
+
+
+def forwards(cells: Sequence[Cell]) -> int:
+    """Rough cost of one computation per sample, in forward passes; for progress and estimates.
+
+    A gradient costs about three forward passes; every result is predicted once more.
+    """
+    steps = [0 if cell.spec == CLEAN else int(cell.spec.params.get("steps", 1)) for cell in cells]
+    return 3 * max(steps) + len(cells)

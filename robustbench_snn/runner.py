@@ -1,0 +1,188 @@
+"""Run a configuration: plan, drop what is on disk, evaluate the rest, store each row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from robustbench_snn.config import RunConfig
+from robustbench_snn.conformance import preflight
+from robustbench_snn.data.base import ImageDataset
+from robustbench_snn.errors import PreflightRefused
+from robustbench_snn.evaluate import Tick, Worker
+from robustbench_snn.loading import identify
+from robustbench_snn.plan import (
+    Cell,
+    DataIdentity,
+    ModelIdentity,
+    Task,
+    missing,
+    plan,
+    sample_count,
+)
+from robustbench_snn.provenance import new_run_id
+from robustbench_snn.rows import Row, light
+from robustbench_snn.store import check_writable, read_light, write_shard
+
+# Evaluates tasks in any order and wherever it likes; gives each row as soon as it is there.
+Executor = Callable[[Sequence[Task], Worker, Tick], Iterator[Row]]
+
+_PREFLIGHT_SAMPLES = 128
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a run turned out to be, once models and data were opened.
+
+    Attributes:
+        config: as given.
+        run_id: name of the run.
+        device: ``cpu``, or the name of the GPU.
+        models, data: identities, in the order of ``config.models``.
+        n: samples evaluated on each model.
+        tasks: all tasks of the run.
+        todo: those not on disk yet.
+        notes: one sentence on everything found broken on disk.
+    """
+
+    config: RunConfig
+    run_id: str
+    device: str
+    models: tuple[ModelIdentity, ...]
+    data: tuple[DataIdentity, ...]
+    n: tuple[int, ...]
+    tasks: tuple[Task, ...]
+    todo: tuple[Task, ...]
+    notes: tuple[str, ...]
+
+
+class Progress(Protocol):
+    """What wants to know how a run is going."""
+
+    def start(self, session: Session) -> None:
+        """Called once, before the first task."""
+
+    def tick(self, cells: Sequence[Cell], done: int) -> None:
+        """``done`` samples of the computation behind ``cells`` are finished."""
+
+    def row(self, row: Row) -> None:
+        """A result, without per-sample lists: on disk already, or new and just stored."""
+
+    def stop(self) -> None:
+        """Called once at the end, however it comes."""
+
+
+class Silent:
+    """Progress that shows nothing."""
+
+    def start(self, session: Session) -> None:
+        """Nothing."""
+
+    def tick(self, cells: Sequence[Cell], done: int) -> None:
+        """Nothing."""
+
+    def row(self, row: Row) -> None:
+        """Nothing."""
+
+    def stop(self) -> None:
+        """Nothing."""
+
+
+def inline(tasks: Sequence[Task], worker: Worker, tick: Tick) -> Iterator[Row]:
+    """The executor that does one task after another in this process."""
+    for task in tasks:
+        yield from worker.run(task, tick)
+
+
+def run(
+    config: RunConfig, progress: Progress | None = None, executor: Executor = inline
+) -> list[Row]:
+    """Evaluate ``config`` and store every result under ``config.out``.
+
+    Results on disk under the same content key are not computed again; failed ones are.
+
+    Args:
+        config: what to run.
+        progress: told what happens; None for silence.
+        executor: where tasks are evaluated.
+
+    Returns:
+        One row per model, attack and shard in the order of the plan, without the per-sample
+        lists (``store.Results`` reads those); ``status`` is ``ok`` or ``failed``.
+
+    Raises:
+        UsageError: the configuration cannot be run as asked.
+        PreflightRefused: a model failed a check that must hold before any attack.
+    """
+    check_writable(config.out)
+    shown = progress if progress is not None else Silent()
+    run_id = new_run_id()
+    worker = Worker(config, run_id)
+    session = prepare(config, worker, run_id)
+    todo = {cell.key for task in session.todo for cell in task.cells}
+    rows: dict[str, Row] = {}
+    shown.start(session)
+    try:
+        for cell in [cell for task in session.tasks for cell in task.cells]:
+            if cell.key not in todo and (found := read_light(cell.path)):
+                rows[cell.key] = found
+                shown.row(found)
+        for row in executor(session.todo, worker, shown.tick):
+            write_shard(config.out, row["key"], row)
+            rows[row["key"]] = light(row)
+            shown.row(rows[row["key"]])
+    finally:
+        shown.stop()
+    return [rows[cell.key] for task in session.tasks for cell in task.cells]
+
+
+def prepare(config: RunConfig, worker: Worker, run_id: str) -> Session:
+    """Open every model and its data, check what will be run, and plan.
+
+    Raises:
+        UsageError: a model or its data cannot be opened, or too many samples were asked for.
+        PreflightRefused: with the reasons of every model that failed.
+    """
+    models, data = [], {}
+    for name in config.models:
+        model = worker.model(name)
+        opened = worker.data(model.card)
+        models.append(identify(model))
+        data[name] = DataIdentity(
+            config.dataset, opened.source, opened.revision, config.split, len(opened)
+        )
+    tasks = plan(config, models, data, worker.device.type)
+    todo, notes = missing(tasks)
+    check_models(config, worker, todo)
+    return Session(
+        config=config,
+        run_id=run_id,
+        device=worker.device_name,
+        models=tuple(models),
+        data=tuple(data[name] for name in config.models),
+        n=tuple(sample_count(config, data[name]) for name in config.models),
+        tasks=tuple(tasks),
+        todo=tuple(todo),
+        notes=tuple(notes),
+    )
+
+
+def check_models(config: RunConfig, worker: Worker, todo: Sequence[Task]) -> None:
+    """The fast conformance checks, on the first samples, of every model that has work to do.
+
+    Raises:
+        PreflightRefused: with the reasons of every model that failed.
+    """
+    reasons = []
+    for name in dict.fromkeys(task.model.name for task in todo):
+        model = worker.model(name)
+        opened: ImageDataset = worker.data(model.card)
+        n = min(_PREFLIGHT_SAMPLES, len(opened), config.n or _PREFLIGHT_SAMPLES)
+        batch = opened.batch(range(n))
+        try:
+            preflight(model, *worker.tensors(batch.x, batch.y))
+        except PreflightRefused as refused:
+            reasons.append(str(refused))
+    if reasons:
+        raise PreflightRefused("\n".join(reasons))

@@ -1,0 +1,226 @@
+"""Results on disk: one parquet file per row, written whole or not at all.
+
+``OUT/MODEL/DATASET/ATTACK/START-STOP-KEY.parquet`` holds one row. No file is ever changed in
+place and no file belongs to two rows, so that any number of processes may write to one folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from robustbench_snn.errors import UsageError
+from robustbench_snn.schema import COLUMNS, SAMPLES, SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+State = Literal["ok", "failed", "missing", "unreadable"]
+
+_KEY_DIGITS = 20
+
+
+def shard_path(root: str | Path, row: Mapping[str, Any]) -> Path:
+    """Where ``row`` lives under ``root``; needs its identity columns only."""
+    parts = [re.sub(r"[^\w.+-]+", "-", str(row[key])) for key in ("model", "dataset", "attack")]
+    name = f"{row['start']:07d}-{row['stop']:07d}-{row['key'][:_KEY_DIGITS]}.parquet"
+    return Path(root, *parts, name)
+
+
+def _arrow_schema() -> Any:
+    import pyarrow as pa
+
+    types: dict[str, Any] = {
+        "string": pa.string(),
+        "int64": pa.int64(),
+        "float32": pa.float32(),
+        "float64": pa.float64(),
+        "bool": pa.bool_(),
+    }
+    lists = {f"list<{name}>": pa.list_(kind) for name, kind in types.items()}
+    return pa.schema([(name, (types | lists)[kind]) for name, kind in COLUMNS.items()])
+
+
+def write_shard(root: str | Path, key: str, row: Mapping[str, Any]) -> Path:
+    """Write one row so that a reader sees all of it or none of it, even after a power cut.
+
+    Args:
+        root: results folder, made if missing.
+        key: content key of the row (64 hex digits).
+        row: the columns of ``schema.COLUMNS``; those left out are stored as missing.
+
+    Returns:
+        The file written; an older file of the same key is replaced.
+
+    Raises:
+        KeyError: a column that is not in the schema, or no identity.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    unknown = set(row) - set(COLUMNS)
+    if unknown:
+        raise KeyError(f"columns not in the schema: {sorted(unknown)}")
+    full = {name: row.get(name) for name in COLUMNS} | {
+        "key": key,
+        "schema_version": SCHEMA_VERSION,
+    }
+    path = shard_path(root, full)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            pq.write_table(pa.Table.from_pylist([full], schema=_arrow_schema()), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+    return path
+
+
+def _sync_folder(folder: Path) -> None:
+    # Without this the rename itself may be lost in a power cut; not every system can do it.
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+
+
+def _read(path: Path, columns: list[str] | None = None) -> Any:
+    """The arrow table in ``path``, or None if it is no whole parquet file of ours."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with open(path, "rb") as file:
+            table = pq.read_table(file, columns=columns)
+    except (pa.ArrowException, OSError):
+        return None
+    known = {"key", "schema_version", "status"} <= set(table.column_names)
+    return table if known and table.num_rows == 1 else None
+
+
+def read_light(path: Path) -> dict[str, Any] | None:
+    """The row in ``path`` without its per-sample lists; None if missing or unreadable."""
+    if not path.exists():
+        return None
+    table = _read(path, [name for name in COLUMNS if name not in SAMPLES])
+    return None if table is None else dict(table.to_pylist()[0])
+
+
+def shard_state(path: Path, key: str) -> State:
+    """Whether the row ``key`` is on disk at ``path``: ``ok``, or why it must be computed."""
+    row = read_light(path)
+    if row is None:
+        return "unreadable" if path.exists() else "missing"
+    if row["key"] != key:
+        return "unreadable"
+    return "ok" if row["status"] == "ok" else "failed"
+
+
+def check_writable(root: str | Path) -> None:
+    """Make the results folder and try it, before anything is computed.
+
+    Raises:
+        UsageError: the folder cannot be made or written to.
+    """
+    probe = Path(root, f".probe-{socket.gethostname()}-{os.getpid()}")
+    try:
+        Path(root).mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"--out '{root}' cannot be written to ({error.strerror}), so no result could be "
+            "kept: name another folder with --out."
+        ) from None
+
+
+class Results:
+    """Rows read back from a results folder.
+
+    Attributes:
+        notes: one sentence for every file that was skipped.
+    """
+
+    def __init__(self, table: Any, notes: list[str]) -> None:
+        self._table = table
+        self.notes = notes
+
+    @classmethod
+    def load(cls, root: str | Path, keys: Collection[str] | None = None) -> Results:
+        """Read every row under ``root``, or those of ``keys``.
+
+        Broken files are noted and skipped; columns of newer releases are kept.
+
+        Raises:
+            UsageError: there is no such folder, or a row has a newer schema version.
+        """
+        import pyarrow as pa
+
+        if not Path(root).is_dir():
+            raise UsageError(f"results folder '{root}' does not exist: run an evaluation first.")
+        wanted = None if keys is None else {key[:_KEY_DIGITS] for key in keys}
+        tables, notes = [_arrow_schema().empty_table()], []
+        for path in sorted(Path(root).rglob("*.parquet")):
+            if path.name.startswith("."):
+                continue
+            if wanted is not None and path.stem.rpartition("-")[2] not in wanted:
+                continue
+            table = _read(path)
+            if table is None:
+                notes.append(f"skipped '{path}': not a whole results file.")
+                continue
+            _check_version(path, table.column("schema_version")[0].as_py())
+            tables.append(table)
+        return cls(pa.concat_tables(tables, promote_options="permissive"), notes)
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def frame(self) -> pd.DataFrame:
+        """One row per finished shard; list columns hold NumPy arrays."""
+        frame = self._table.to_pandas()
+        return frame[frame["status"] == "ok"].reset_index(drop=True)
+
+    def failed(self) -> pd.DataFrame:
+        """One row per failed shard, with its ``error``."""
+        frame = self._table.to_pandas()
+        return frame[frame["status"] != "ok"].reset_index(drop=True)
+
+    def samples(self) -> pd.DataFrame:
+        """One row per sample of every finished shard.
+
+        Scalar columns are repeated; ``correct_clean`` and ``correct_adv`` become booleans of the
+        sample. A sample whose adversarial image left the budget or the range counts by its clean
+        prediction. Where shards overlap, each sample is kept once.
+        """
+        frame = self.frame().drop(columns=["n", "correct_clean", "correct_adv"])
+        frame = frame.explode(list(SAMPLES), ignore_index=True)
+        frame = frame.astype({"labels": "int64", "pred_clean": "int64", "pred_adv": "int64"})
+        frame["correct_clean"] = frame["pred_clean"] == frame["labels"]
+        held = frame["pred_adv"] == frame["labels"]
+        frame["correct_adv"] = held.where(frame["valid"].astype(bool), frame["correct_clean"])
+        same = ["model", "model_config", "weights_sha256", "dataset", "dataset_revision", "split"]
+        same += ["attack", "attack_params", "surrogate", "seed", "device", "sample_ids"]
+        return frame.drop_duplicates(same).reset_index(drop=True)
+
+
+def _check_version(path: Path, version: int) -> None:
+    if version > SCHEMA_VERSION:
+        raise UsageError(
+            f"'{path}' has results schema {version}, but this release reads up to "
+            f"{SCHEMA_VERSION}: upgrade robustbench_snn to read it."
+        )
