@@ -1,0 +1,55 @@
+"""The data sets that can be named on the command line; listing them imports nothing heavy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robustbench_snn.card import Preprocess
+from robustbench_snn.data.cards import DatasetCard
+from robustbench_snn.errors import UsageError
+from robustbench_snn.registry import Registry, import_target
+
+if TYPE_CHECKING:
+    from robustbench_snn.data.base import ImageDataset
+
+DATASETS: Registry[DatasetCard] = Registry("data set")
+
+DATASETS.add(
+    "digit-scenes",
+    DatasetCard(
+        name="digit-scenes",
+        num_classes=10,
+        class_names=tuple("0123456789"),
+        splits=("train", "test", "holdout"),
+        image_shape=(3, 32, 32),
+        loader="robustbench_snn.data.digit_scenes:load",
+        description="handwritten digits in 32x32 colour scenes with object masks; built in",
+    ),
+)
+
+
+def load_dataset(
+    name: str,
+    split: str = "test",
+    data_dir: Path | None = None,
+    preprocess: Preprocess | None = None,
+) -> ImageDataset:
+    """Open one split of a data set.
+
+    Args:
+        name: a name in ``DATASETS``.
+        split: one of the card's splits.
+        data_dir: folder of local files; None takes the embedded set or the Hub.
+        preprocess: the model's resize and crop; None leaves images as stored.
+
+    Raises:
+        UsageError: unknown name or split, or nothing readable where it was looked for.
+    """
+    card = DATASETS.get(name)
+    if split not in card.splits:
+        raise UsageError(
+            f"data set '{name}' has no split '{split}': choose one of {', '.join(card.splits)}."
+        )
+    dataset: ImageDataset = import_target(card.loader)(card, split, data_dir, preprocess)
+    return dataset
