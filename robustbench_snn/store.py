@@ -204,15 +204,13 @@ class Results:
         """One row per sample of every finished shard.
 
         Scalar columns are repeated; ``correct_clean`` and ``correct_adv`` become booleans of the
-        sample. A sample whose adversarial image left the budget or the range counts by its clean
-        prediction. Where shards overlap, each sample is kept once.
+        sample. Where shards overlap, each sample is kept once.
         """
         frame = self.frame().drop(columns=["n", "correct_clean", "correct_adv"])
         frame = frame.explode(list(SAMPLES), ignore_index=True)
         frame = frame.astype({"labels": "int64", "pred_clean": "int64", "pred_adv": "int64"})
         frame["correct_clean"] = frame["pred_clean"] == frame["labels"]
-        held = frame["pred_adv"] == frame["labels"]
-        frame["correct_adv"] = held.where(frame["valid"].astype(bool), frame["correct_clean"])
+        frame["correct_adv"] = frame["pred_adv"] == frame["labels"]
         same = ["model", "model_config", "weights_sha256", "dataset", "dataset_revision", "split"]
         same += ["attack", "attack_params", "surrogate", "seed", "device", "sample_ids"]
         return frame.drop_duplicates(same).reset_index(drop=True)

@@ -1,0 +1,61 @@
+"""What can be named on the command line, as text."""
+
+from __future__ import annotations
+
+from robustbench_snn.attack_spec import format_param
+from robustbench_snn.attacks.specs import ATTACKS, attack_type
+from robustbench_snn.card import ModelCard
+from robustbench_snn.catalogue import MODELS, model_card
+from robustbench_snn.data import DATASETS
+from robustbench_snn.report.tables import to_markdown
+
+
+def listing() -> str:
+    """All models, data sets and attacks, one table each."""
+    attacks = [{"attack": "clean", "options": "", "what": "clean accuracy alone"}]
+    attacks += [
+        {"attack": name, "options": _options(name), "what": attack_type(name).summary}
+        for name in ATTACKS.names()
+    ]
+    attacks.append(
+        {
+            "attack": "torchattacks:NAME",
+            "options": "--attack-arg KEY=VALUE",
+            "what": "any attack of the torchattacks package",
+        }
+    )
+    data = [
+        {
+            "data set": card.name,
+            "classes": card.num_classes,
+            "splits": ", ".join(card.splits),
+            "what": card.description,
+        }
+        for card in map(DATASETS.get, DATASETS.names())
+    ]
+    models = [_model(model_card(name)) for name in MODELS.names()]
+    return "\n".join(
+        [
+            to_markdown(models, ["model", "data set", "input", "T", "weights", "clean %"]),
+            to_markdown(data, ["data set", "classes", "splits", "what"]),
+            to_markdown(attacks, ["attack", "options", "what"]),
+        ]
+    )
+
+
+def _options(name: str) -> str:
+    return " ".join(
+        f"{option.flag} {format_param(option.name, option.default)}"
+        for option in attack_type(name).options()
+    )
+
+
+def _model(card: ModelCard) -> dict[str, str]:
+    return {
+        "model": card.name,
+        "data set": card.dataset,
+        "input": "x".join(str(side) for side in card.input_shape),
+        "T": str(card.time_steps),
+        "weights": card.checkpoint.source.partition(":")[0] if card.checkpoint else "none",
+        "clean %": f"{100 * card.reported.accuracy:.1f}" if card.reported else "",
+    }

@@ -1,0 +1,133 @@
+"""A run's rows as the lines of its final table, its caption and the command to try next."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from robustbench_snn.attack_spec import AttackSpec, format_distance, format_param
+from robustbench_snn.config import CLEAN, RunConfig
+from robustbench_snn.report.tables import format_accuracy
+
+UNTRAINED = "untrained weights: not a result"
+COLUMNS = ("model", "attack", "n", "clean % [95 % CI]", "robust % [95 % CI]", "flags")
+
+_ALWAYS_SHOWN = ("step_size", "alpha", "steps")
+
+
+@dataclass
+class Line:
+    """All shards of one model under one attack.
+
+    Attributes:
+        model: catalogue name.
+        attack: name and parameters.
+        n, clean, robust: samples done, and how many were right before and after the attack.
+        failed: shards without numbers.
+        flags: union of the flags of all shards.
+    """
+
+    model: str
+    attack: AttackSpec
+    n: int = 0
+    clean: int = 0
+    robust: int = 0
+    failed: int = 0
+    flags: list[str] = field(default_factory=list)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Take in one shard."""
+        self.flags += [flag for flag in row["flags"] or () if flag not in self.flags]
+        if row["status"] != "ok":
+            self.failed += 1
+            return
+        self.n += row["n"]
+        self.clean += row["correct_clean"]
+        self.robust += row["correct_adv"]
+
+    def record(self) -> dict[str, str]:
+        """The line as text under ``COLUMNS``."""
+        shown = [UNTRAINED if flag == "untrained" else flag for flag in self.flags]
+        if self.failed:
+            shown.append(f"{self.failed} failed shard{'s' if self.failed > 1 else ''}")
+        clean = format_accuracy(self.clean, self.n) if self.n else ""
+        robust = format_accuracy(self.robust, self.n) if self.n and self.attack != CLEAN else ""
+        values = (self.model, describe(self.attack), str(self.n), clean, robust, ", ".join(shown))
+        return dict(zip(COLUMNS, values, strict=True))
+
+
+def lines(rows: Iterable[Mapping[str, Any]]) -> list[Line]:
+    """One line per model and attack, in order of first appearance.
+
+    Args:
+        rows: results rows of one run, whose shards do not overlap.
+    """
+    found: dict[tuple[str, str, str], Line] = {}
+    for row in rows:
+        identity = (row["model"], row["attack"], row["attack_params"])
+        if identity not in found:
+            spec = AttackSpec(row["attack"], json.loads(row["attack_params"]))
+            found[identity] = Line(row["model"], spec)
+        found[identity].add(row)
+    return list(found.values())
+
+
+def describe(spec: AttackSpec) -> str:
+    """``pgd ε=8/255 px, step_size=2/255, steps=10``: the bound first, then what matters."""
+    params = dict(spec.params)
+    shown = []
+    if "eps" in params:
+        shown.append(f"ε={format_distance(float(params['eps']))} px")
+    shown += [f"{key}={format_param(key, params[key])}" for key in _ALWAYS_SHOWN if key in params]
+    if params.get("random_start") is False:
+        shown.append("no random start")
+    return " ".join([spec.name, ", ".join(shown)]).strip()
+
+
+def caption(config: RunConfig, rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the numbers were measured on and with, in one paragraph."""
+
+    def every(column: str) -> str:
+        return ", ".join(dict.fromkeys(str(row[column]) for row in rows))
+
+    text = (
+        f"{config.dataset} ({every('dataset_source')}, revision {every('dataset_revision')}), "
+        f"{config.split} split; surrogate {every('surrogate')}; ε in pixel units of images in "
+        f"[0, 1]; adversarial images clamped to {every('clamp')}; last iterate of the attack; "
+        f"seed {config.seed}; Wilson intervals."
+    )
+    layers = set(filter(None, every("ssa_proj_lif").split(", ")))
+    return text + (f" ssa_proj_lif {', '.join(sorted(layers))}." if layers else "")
+
+
+def command(config: RunConfig, **changes: str) -> str:
+    """A command line that runs ``config``, each attack option in ``changes`` replaced."""
+    plain = RunConfig((), ())
+    words = ["python", "-m", "robustbench_snn.run"]
+    for name in config.models:
+        words += ["--model", name]
+    for key in ("dataset", "split", "data_dir", "weights", "n", "seed", "out"):
+        value = getattr(config, key)
+        if value != getattr(plain, key):
+            words += [f"--{key.replace('_', '-')}", str(value)]
+    for plugin in config.plugins:
+        words += ["--plugin", plugin]
+    for key, value in config.model_args.items():
+        words += ["--model-arg", f"{key}={value}"]
+    for key, value in changes.items():
+        words += [f"--{key.replace('_', '-')}", value]
+    return shlex.join(words)
+
+
+def next_command(config: RunConfig) -> str:
+    """What to try after this run: a stronger attack than the strongest of it."""
+    if any(spec.name == "pgd" for spec in config.attacks):
+        steps = max(int(spec.params["steps"]) for spec in config.attacks if spec.name == "pgd")
+        if steps >= 50:
+            return command(config, attack="pgd", eps="2/255,4/255,8/255,16/255", steps="50")
+        eps = next(spec.params["eps"] for spec in config.attacks if spec.name == "pgd")
+        return command(config, attack="pgd", eps=format_distance(float(eps)), steps="50")
+    return command(config, attack="pgd", steps="10")

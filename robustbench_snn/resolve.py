@@ -1,0 +1,138 @@
+"""From settings as given to a RunConfig in which every name is known and every default filled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from robustbench_snn.attack_spec import AttackSpec
+from robustbench_snn.attacks.specs import make_spec
+from robustbench_snn.card import ModelCard
+from robustbench_snn.catalogue import MODELS, model_card
+from robustbench_snn.config import CLEAN, RunConfig
+from robustbench_snn.data import DATASETS
+from robustbench_snn.errors import UsageError
+from robustbench_snn.options import CLEAN_NAMES
+from robustbench_snn.presets import AttackTable
+
+_PLAIN = ("split", "data_dir", "weights", "n", "batch_size", "shard_size", "device", "seed", "out")
+
+
+def resolve(settings: Mapping[str, Any]) -> tuple[RunConfig, list[str]]:
+    """The run that ``settings`` (keys of ``presets.SETTINGS``) ask for.
+
+    Returns:
+        (configuration, sentences the user should read before the run).
+
+    Raises:
+        UsageError: an unknown name, models of another data set, or no model at all.
+    """
+    patterns = list(settings.get("models", []))
+    dataset = settings.get("dataset") or _dataset_of(patterns)
+    card = DATASETS.get(dataset)
+    split = settings.get("split", RunConfig.split)
+    if split not in card.splits:
+        raise UsageError(
+            f"data set '{dataset}' has no split '{split}': choose one of {', '.join(card.splits)}."
+        )
+    models, notes = choose_models(patterns, dataset, bool(settings.get("weights")))
+    config = RunConfig(
+        models=tuple(models),
+        attacks=tuple(attack_specs(settings["attack"])),
+        dataset=dataset,
+        plugins=tuple(settings.get("plugins", ())),
+        model_args=dict(settings.get("model_args", {})),
+        **{key: settings[key] for key in _PLAIN if key in settings},
+    )
+    return config, notes
+
+
+def attack_specs(tables: Sequence[AttackTable]) -> list[AttackSpec]:
+    """The attacks named in (name, options) pairs, repeats dropped.
+
+    Raises:
+        UsageError: an unknown attack, or an option it lacks or cannot read.
+    """
+    return list(dict.fromkeys(_spec(name, options) for name, options in tables))
+
+
+def _spec(name: str, options: Mapping[str, Any]) -> AttackSpec:
+    if name not in CLEAN_NAMES:
+        return make_spec(name, options)
+    if options:
+        raise UsageError(
+            f"attack '{name}' measures clean accuracy and has no option '{next(iter(options))}': "
+            "leave the option out, or name an attack such as pgd."
+        )
+    return CLEAN
+
+
+def _dataset_of(patterns: Sequence[str]) -> str:
+    """The data set of the models named exactly, if they share one; else the embedded set."""
+    named = {model_card(name).dataset for name in patterns if name in MODELS.names()}
+    if len(named) > 1:
+        raise UsageError(
+            f"the models named were trained on different data sets ({', '.join(sorted(named))}): "
+            "choose one with --dataset, or run them one after another."
+        )
+    return named.pop() if named else RunConfig.dataset
+
+
+def choose_models(
+    patterns: Sequence[str], dataset: str, own_weights: bool
+) -> tuple[list[str], list[str]]:
+    """Names of the models to run, in order.
+
+    A name is taken as it is. A pattern (a glob, or ``all``, which is the default) stands for the
+    models of the data set that it fits and that come with weights; only where there are none,
+    for the untrained ones.
+
+    Returns:
+        (names, notes for the user).
+
+    Raises:
+        UsageError: nothing fits, a model of another data set, or weights for several models.
+    """
+    names: list[str] = []
+    notes: list[str] = []
+    for pattern in patterns or ["all"]:
+        if pattern in MODELS.names():
+            _check_dataset(model_card(pattern), dataset)
+            names.append(pattern)
+            continue
+        fitting = [
+            card for card in map(model_card, MODELS.match(pattern)) if card.dataset == dataset
+        ]
+        if not fitting:
+            raise UsageError(_no_model(pattern, dataset))
+        trained = [card for card in fitting if card.checkpoint is not None]
+        if not trained and not own_weights:
+            notes.append(
+                f"no model of '{dataset}' that fits '{pattern}' comes with weights; the untrained "
+                "ones are run, and their numbers are not results."
+            )
+        names += [card.name for card in trained or fitting]
+    names = list(dict.fromkeys(names))
+    if own_weights and len(names) != 1:
+        raise UsageError(
+            f"--weights belongs to exactly one model, and {len(names)} were chosen "
+            f"({', '.join(names)}): name the one with --model."
+        )
+    return names, notes
+
+
+def _check_dataset(card: ModelCard, dataset: str) -> None:
+    if card.dataset != dataset:
+        raise UsageError(
+            f"model '{card.name}' classifies '{card.dataset}', so its answers on '{dataset}' "
+            f"would mean nothing: use --dataset {card.dataset}, or a model of '{dataset}' (--list)."
+        )
+
+
+def _no_model(pattern: str, dataset: str) -> str:
+    known = sorted({model_card(name).dataset for name in MODELS.names()})
+    wanted = f"fits '{pattern}' and " if pattern != "all" else ""
+    return (
+        f"no model in the catalogue {wanted}classifies '{dataset}' (there are models for "
+        f"{', '.join(known)}): add one with --plugin FILE.py, or choose another --dataset."
+    )

@@ -1,0 +1,113 @@
+"""``python -m robustbench_snn.run``: evaluate models under attacks, print one table.
+
+Exit codes: 0 done, 1 a defect of ours, 2 a mistake in what was asked, 3 done but for failed
+shards, 4 refused because a model failed a check, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from robustbench_snn.config import RunConfig
+from robustbench_snn.errors import PreflightRefused, UsageError
+from robustbench_snn.options import read_arguments
+
+if TYPE_CHECKING:
+    from robustbench_snn.rows import Row
+
+OK, USAGE, FAILED_SHARDS, REFUSED, INTERRUPTED = 0, 2, 3, 4, 130
+
+_ERRORS_SHOWN = 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (default: that of the process); returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _main(words)
+    except UsageError as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return USAGE
+    except PreflightRefused as error:
+        print(f"refused: {error}", file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        again = shlex.join(["python", "-m", "robustbench_snn.run", *words])
+        print(
+            f"\ninterrupted; finished results are kept, and the same command goes on: {again}",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+
+
+def _main(words: Sequence[str]) -> int:
+    arguments = read_arguments(words)
+    if arguments.list:
+        from robustbench_snn.listing import listing
+
+        print(listing(), end="")
+        return OK
+    from robustbench_snn.resolve import resolve
+
+    config, notes = resolve(arguments.settings)
+    if arguments.print_config:
+        from robustbench_snn.presets import to_toml
+
+        print(to_toml(config), end="")
+        return OK
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    return evaluate(config, arguments.quiet)
+
+
+def evaluate(config: RunConfig, quiet: bool = False) -> int:
+    """Run ``config``, print its table and where the results are; returns the exit code.
+
+    Raises:
+        UsageError, PreflightRefused, KeyboardInterrupt: nothing partial has been written.
+    """
+    from robustbench_snn.store import check_writable
+
+    # Before the seconds that importing torch takes.
+    check_writable(config.out)
+    from robustbench_snn.report.screen import Screen
+    from robustbench_snn.runner import run
+
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        rows = run(config, progress=None if quiet else Screen())
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    return _report(config, rows, quiet)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _report(config: RunConfig, rows: Sequence[Row], quiet: bool) -> int:
+    from robustbench_snn.report.screen import print_table
+    from robustbench_snn.report.summary import UNTRAINED, caption, lines, next_command
+
+    print_table(lines(rows), config, caption(config, rows))
+    if any("untrained" in row["flags"] for row in rows):
+        print(f"{UNTRAINED}. Train a model or give --weights before quoting any of these numbers.")
+    failed = [row for row in rows if row["status"] != "ok"]
+    print(f"results: {config.out} ({len(rows) - len(failed)} files)")
+    for row in failed[:_ERRORS_SHOWN]:
+        where = f"{row['model']} {row['attack']} samples {row['start']}-{row['stop'] - 1}"
+        print(f"failed: {where}: {row['error']}", file=sys.stderr)
+    if failed:
+        print(f"{len(failed)} shards failed; the same command tries them again.", file=sys.stderr)
+        return FAILED_SHARDS
+    if not quiet:
+        print(f"next: {next_command(config)}")
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
