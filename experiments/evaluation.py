@@ -1,0 +1,65 @@
+"""What every experiment script does before it draws: evaluate, or read what was evaluated."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from robustbench_snn.errors import UsageError
+
+PRESETS = Path(__file__).parent / "presets"
+FIGURES = Path(__file__).parent.parent / "figures"
+
+
+def command(
+    description: str,
+    preset: Path,
+    render: Callable[[Path, str, Path], list[Path]],
+    argv: list[str] | None = None,
+) -> int:
+    """Run ``preset`` through ``robustbench_snn.run`` and render, or with ``--render`` only render.
+
+    Args:
+        description: of the script, for its help.
+        preset: attacks to run; command-line options come on top.
+        render: (results folder, data set, output folder) to the files written.
+        argv: command line; None takes the process's own.
+
+    Returns:
+        Exit code: that of the run, 2 for a usage error.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        allow_abbrev=False,
+        epilog="All other options (--model, --n, --data-dir, --device, …) go to "
+        "`python -m robustbench_snn.run`.",
+    )
+    parser.add_argument("--dataset", default="digit-scenes", help="data set to evaluate on")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="results folder")
+    parser.add_argument(
+        "--render", type=Path, metavar="RESULTS", help="only draw what this results folder holds"
+    )
+    parser.add_argument(
+        "--figures", type=Path, default=FIGURES, help="where the files go (default: figures/)"
+    )
+    options, rest = parser.parse_known_args(argv)
+    try:
+        code = 0
+        if options.render is None:
+            from robustbench_snn.run import main as run
+
+            given = ["--preset", str(preset), "--dataset", options.dataset]
+            code = run([*given, "--out", str(options.out), *rest])
+            if code not in (0, 3):
+                return code
+        elif rest:
+            parser.error(f"--render evaluates nothing, so it takes no {rest[0]}")
+        results = options.render or options.out
+        for path in render(results, options.dataset, options.figures):
+            print(f"wrote {path}")
+        return code
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
