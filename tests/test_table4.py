@@ -164,6 +164,17 @@ def test_two_sets_of_weights_are_two_rows(tmp_path):
     assert labels == [f"sdt.tiny weights_sha256={digits * 6}" for digits in ("ab", "cd")]
 
 
+def test_two_configurations_are_told_apart_by_what_differs(tmp_path):
+    spec = make_spec("pgd", {"steps": 10})
+    for steps in (2, 4):
+        config = canonical_json({"depth": 3, "time_steps": steps})
+        write(tmp_path, "sdt.tiny", "PGD-10", spec, model_config=config, time_steps=steps)
+    assert [(row["model"], row["T"]) for row in table(tmp_path).rows()] == [
+        ("sdt.tiny time_steps=2", "2"),
+        ("sdt.tiny time_steps=4", "4"),
+    ]
+
+
 def test_untrained_models_are_no_result(tmp_path):
     spec = make_spec("pgd", {"steps": 10})
     write(tmp_path, "sdt.tiny", "PGD-10", spec, weights_sha256="untrained:ff")
@@ -278,10 +289,8 @@ def test_without_render_the_preset_is_run_first(monkeypatch, tmp_path, code, dra
     monkeypatch.setitem(sys.modules, "robustbench_snn.run", fake)
     argv = ["--dataset", "cifar10", "--n", "8", "--out", str(tmp_path), "--model", "qk*"]
     assert command("", PRESET, lambda *given: rendered.append(given) or [], argv) == code
-    assert asked == [
-        ["--preset", str(PRESET), "--dataset", "cifar10", "--out", str(tmp_path)]
-        + ["--n", "8", "--model", "qk*"]
-    ]
+    preset = ["--preset", str(PRESET), "--dataset", "cifar10", "--out", str(tmp_path)]
+    assert asked == [[*preset, "--n", "8", "--model", "qk*"]]
     assert [given[:2] for given in rendered] == [(tmp_path, "cifar10")] * drawn
 
 

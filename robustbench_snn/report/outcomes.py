@@ -115,6 +115,19 @@ def paired(a: Outcomes, b: Outcomes, spec: AttackSpec) -> tuple[float, float, fl
     return paired_difference(a.correct[spec][common], b.correct[spec][common])
 
 
+def differences(outcome: Outcomes, others: Sequence[Outcomes]) -> list[str]:
+    """``fact=value`` for each fact of ``outcome`` that ``others`` do not all share.
+
+    Constructor arguments count one by one; a fact that repeats one of them is left out.
+    """
+    facts = [{**json.loads(o.facts["model_config"] or "{}"), **o.facts} for o in [outcome, *others]]
+    return [
+        f"{name}={str(value)[:12]}"
+        for name, value in facts[0].items()
+        if name != "model_config" and any(str(other.get(name)) != str(value) for other in facts)
+    ]
+
+
 def _spec(row: object) -> AttackSpec:
     return AttackSpec(row.attack, json.loads(row.attack_params))  # type: ignore[attr-defined]
 

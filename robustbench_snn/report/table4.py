@@ -13,7 +13,7 @@ from typing import Any
 from robustbench_snn.attack_spec import AttackSpec
 from robustbench_snn.config import CLEAN
 from robustbench_snn.report.columns import attack_sentences, preset_columns
-from robustbench_snn.report.outcomes import Outcomes, collect, paired
+from robustbench_snn.report.outcomes import Outcomes, collect, differences, paired
 from robustbench_snn.report.reported import Reported
 from robustbench_snn.report.tables import (
     format_accuracy,
@@ -26,7 +26,6 @@ from robustbench_snn.store import Results
 
 DASH = "–"
 CSV_COLUMNS = ["kind", "dataset", "model", "column", "value", "low", "high", "correct", "n"]
-_TOLD_APART_BY = ("weights_sha256", "dataset_revision", "ssa_proj_lif", "seed", "model_config")
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,8 @@ class Table4:
 
     def label(self, outcome: Outcomes) -> str:
         """Name of a row: the model, told apart when named twice, marked when untrained."""
-        same = [other for other in self.outcomes if other.model == outcome.model]
-        parts = [outcome.model]
-        for fact in _TOLD_APART_BY:
-            if len({other.facts[fact] for other in same}) > 1:
-                parts.append(f"{fact}={outcome.facts[fact][:12]}")
+        same = [o for o in self.outcomes if o.model == outcome.model]
+        parts = [outcome.model, *differences(outcome, same)]
         return " ".join(parts) + (" (untrained, no result)" if outcome.untrained else "")
 
     def pairs(self) -> list[tuple[str, Outcomes, Outcomes]]:
