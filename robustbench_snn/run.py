@@ -61,11 +61,19 @@ def _main(words: Sequence[str]) -> int:
         return OK
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    return evaluate(config, arguments.quiet)
+    return evaluate(config, arguments.quiet, arguments.settings.get("models", ()))
 
 
-def evaluate(config: RunConfig, quiet: bool = False) -> int:
-    """Run ``config``, print its table and where the results are; returns the exit code.
+def evaluate(config: RunConfig, quiet: bool = False, named: Sequence[str] = ()) -> int:
+    """Run ``config``, print its table and where the results are.
+
+    Args:
+        config: what to run.
+        quiet: no progress and no advice.
+        named: the models as the user named them, for the command suggested next.
+
+    Returns:
+        The exit code.
 
     Raises:
         UsageError, PreflightRefused, KeyboardInterrupt: nothing partial has been written.
@@ -82,16 +90,21 @@ def evaluate(config: RunConfig, quiet: bool = False) -> int:
         rows = run(config, progress=None if quiet else Screen())
     finally:
         signal.signal(signal.SIGTERM, previous)
-    return _report(config, rows, quiet)
+    code = _report(config, rows)
+    if code == OK and not quiet:
+        from robustbench_snn.report.summary import next_command
+
+        print(f"next: {next_command(config, named)}")
+    return code
 
 
 def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _report(config: RunConfig, rows: Sequence[Row], quiet: bool) -> int:
+def _report(config: RunConfig, rows: Sequence[Row]) -> int:
     from robustbench_snn.report.screen import print_table
-    from robustbench_snn.report.summary import UNTRAINED, caption, lines, next_command
+    from robustbench_snn.report.summary import UNTRAINED, caption, lines
 
     print_table(lines(rows), config, caption(config, rows))
     if any("untrained" in row["flags"] for row in rows):
@@ -104,8 +117,6 @@ def _report(config: RunConfig, rows: Sequence[Row], quiet: bool) -> int:
     if failed:
         print(f"{len(failed)} shards failed; the same command tries them again.", file=sys.stderr)
         return FAILED_SHARDS
-    if not quiet:
-        print(f"next: {next_command(config)}")
     return OK
 
 

@@ -10,7 +10,7 @@ from robustbench_snn.config import RunConfig
 from robustbench_snn.conformance import preflight
 from robustbench_snn.data.base import ImageDataset
 from robustbench_snn.errors import PreflightRefused
-from robustbench_snn.evaluate import Tick, Worker
+from robustbench_snn.worker import Tick, Worker
 from robustbench_snn.loading import identify
 from robustbench_snn.plan import (
     Cell,

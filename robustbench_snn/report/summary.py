@@ -93,21 +93,28 @@ def caption(config: RunConfig, rows: Sequence[Mapping[str, Any]]) -> str:
     def every(column: str) -> str:
         return ", ".join(dict.fromkeys(str(row[column]) for row in rows))
 
+    n = max(row["stop"] for row in rows)
     text = (
         f"{config.dataset} ({every('dataset_source')}, revision {every('dataset_revision')}), "
-        f"{config.split} split; surrogate {every('surrogate')}; ε in pixel units of images in "
-        f"[0, 1]; adversarial images clamped to {every('clamp')}; last iterate of the attack; "
+        f"{config.split} split, first {n} samples; surrogate {every('surrogate')}; "
+        f"ε in pixel units of images in [0, 1]; adversarial images clamped to {every('clamp')}; last iterate of the attack; "
         f"seed {config.seed}; Wilson intervals."
     )
     layers = set(filter(None, every("ssa_proj_lif").split(", ")))
     return text + (f" ssa_proj_lif {', '.join(sorted(layers))}." if layers else "")
 
 
-def command(config: RunConfig, **changes: str) -> str:
-    """A command line that runs ``config``, each attack option in ``changes`` replaced."""
+def command(config: RunConfig, named: Sequence[str] = (), **changes: str) -> str:
+    """A command line that runs the models ``named`` as ``config`` does, with other attacks.
+
+    Args:
+        config: settings that differ from the defaults are repeated.
+        named: names and patterns of models; none stands for the default ones.
+        changes: the attack and its options.
+    """
     plain = RunConfig((), ())
     words = ["python", "-m", "robustbench_snn.run"]
-    for name in config.models:
+    for name in named:
         words += ["--model", name]
     for key in ("dataset", "split", "data_dir", "weights", "n", "seed", "out"):
         value = getattr(config, key)
@@ -122,12 +129,12 @@ def command(config: RunConfig, **changes: str) -> str:
     return shlex.join(words)
 
 
-def next_command(config: RunConfig) -> str:
+def next_command(config: RunConfig, named: Sequence[str] = ()) -> str:
     """What to try after this run: a stronger attack than the strongest of it."""
-    if any(spec.name == "pgd" for spec in config.attacks):
-        steps = max(int(spec.params["steps"]) for spec in config.attacks if spec.name == "pgd")
-        if steps >= 50:
-            return command(config, attack="pgd", eps="2/255,4/255,8/255,16/255", steps="50")
-        eps = next(spec.params["eps"] for spec in config.attacks if spec.name == "pgd")
-        return command(config, attack="pgd", eps=format_distance(float(eps)), steps="50")
-    return command(config, attack="pgd", steps="10")
+    pgd = [spec for spec in config.attacks if spec.name == "pgd"]
+    if not pgd:
+        return command(config, named, attack="pgd", steps="10")
+    if max(int(spec.params["steps"]) for spec in pgd) < 50:
+        eps = format_distance(float(pgd[0].params["eps"]))
+        return command(config, named, attack="pgd", eps=eps, steps="50")
+    return command(config, named, attack="pgd", eps="1/255,2/255,4/255,8/255,16/255", steps="50")

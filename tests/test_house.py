@@ -1,0 +1,144 @@
+"""Rules about the source itself: import directions, light imports, file sizes."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import robustbench_snn
+
+PACKAGE = Path(robustbench_snn.__file__).parent
+ROOT = PACKAGE.parent
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+# A module may import from its own layer and the layers above it in this list.
+LAYERS = [
+    {"errors", "schema"},
+    {"registry", "card", "attack_spec", "metrics", "provenance"},
+    {"config", "store", "catalogue"},
+    {"presets", "adapter", "weights", "models", "data", "attacks", "explain", "corruptions"},
+    {"plan", "rows", "measure", "memory", "loading", "conformance", "worker", "runner", "report"},
+]
+HEAVY = {"torch", "pandas", "seaborn", "cv2", "datasets", "pyarrow", "rich", "matplotlib"}
+BROKEN = {"torchvision", "torchaudio", "timm"}
+TORCH_FREE = {
+    *LAYERS[0],
+    *LAYERS[1],
+    *LAYERS[2],
+    "presets",
+    "plan",
+    "rows",
+    "report",
+    "data",
+    "options",
+    "resolve",
+    "listing",
+    "run",
+}
+
+
+def module_name(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imports(tree, top_level_only=False):
+    """Full names of all modules imported, those for type checking excepted."""
+    nodes = [tree]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            nodes += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        if top_level_only and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        nodes += ast.iter_child_nodes(node)
+
+
+def room(name):
+    """``report`` for ``robustbench_snn.report.tables``."""
+    return name.split(".")[1] if name.startswith("robustbench_snn.") else None
+
+
+def level(name):
+    return next((i for i, layer in enumerate(LAYERS) if name in layer), len(LAYERS))
+
+
+def ours(names):
+    return {found for name in names if (found := room(name)) is not None}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_imports_go_one_way(path):
+    name = module_name(path).split(".")[0]
+    if not name:
+        pytest.skip("the package itself names everything, lazily")
+    known = {module_name(source).split(".")[0] for source in SOURCES}
+    imported = ours(imports(ast.parse(path.read_text()))) & known
+    upward = {other for other in imported if level(other) > level(name)}
+    assert not upward, f"{name} imports {upward} from above it"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_nothing_imports_packages_that_break(path):
+    roots = {name.partition(".")[0] for name in imports(ast.parse(path.read_text()))}
+    assert not roots & BROKEN
+
+
+def test_rooms_without_torch_stay_so():
+    for path in SOURCES:
+        if module_name(path).split(".")[0] in TORCH_FREE:
+            found = imports(ast.parse(path.read_text()), top_level_only=True)
+            assert "torch" not in {name.partition(".")[0] for name in found}, path
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_files_are_small(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
+def loaded_after(code):
+    script = f"{code}\nimport sys; print('LOADED', *sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.rpartition("LOADED")[2].split())
+
+
+COMMANDS = [["--help"], ["--list"], ["--attack", "pgd", "--help"], ["--print-config"]]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_and_lists_answer_without_heavy_imports(words):
+    code = f"""
+from robustbench_snn.run import main
+try:
+    code = main({words!r})
+except SystemExit as exit:
+    code = exit.code
+assert code == 0, code
+"""
+    assert not loaded_after(code) & HEAVY
+
+
+def test_importing_the_package_is_light():
+    assert not loaded_after("import robustbench_snn; dir(robustbench_snn)") & HEAVY
+
+
+@pytest.mark.parametrize("name", robustbench_snn.__all__)
+def test_public_names_resolve(name):
+    assert getattr(robustbench_snn, name) is not None
+
+
+def test_unknown_public_name():
+    with pytest.raises(AttributeError, match="has no attribute 'robustness'"):
+        _ = robustbench_snn.robustness
