@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from robustbench_snn.data import load_dataset
 from robustbench_snn.data.base import ImageDataset
 from robustbench_snn.errors import UsageError
 from robustbench_snn.plan import ModelIdentity
+from robustbench_snn.provenance import foreign_source_sha256
 
 
 def resolve_device(text: str) -> torch.device:
@@ -99,7 +99,7 @@ def identify(model: ModelAdapter) -> ModelIdentity:
         name=model.card.name,
         config=model.config_json,
         weights_sha256=_weights(model),
-        source_sha256=_plugin_source(type(model)),
+        source_sha256=foreign_source_sha256(type(model)),
         surrogate=model.surrogate,
         ssa_proj_lif=layer,
         time_steps=model.card.time_steps,
@@ -117,14 +117,3 @@ def _weights(model: ModelAdapter) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return f"untrained:{digest.hexdigest()}"
-
-
-def _plugin_source(kind: type) -> str:
-    """sha256 of the file that defines ``kind``; empty for a class of this package."""
-    if kind.__module__.startswith("robustbench_snn."):
-        return ""
-    try:
-        source = inspect.getsourcefile(kind)
-    except TypeError:
-        source = None
-    return hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else kind.__module__

@@ -12,6 +12,7 @@ from robustbench_snn.attacks.specs import attack_type, group
 from robustbench_snn.card import Preprocess
 from robustbench_snn.config import CLEAN, DEFAULT_N, RunConfig, Shard, content_key, shards
 from robustbench_snn.errors import UsageError
+from robustbench_snn.provenance import foreign_source_sha256
 from robustbench_snn.schema import SCHEMA_VERSION
 from robustbench_snn.store import shard_path, shard_state
 
@@ -128,11 +129,17 @@ def key_content(
         "samples": [shard.start, shard.stop],
         "attack": spec.name,
         "params": dict(spec.params),
+        "attack_source": _attack_source(spec),
         "seed": config.seed,
         "device": device_type,
         "precision": "float32",
         "batch_size": config.batch_size if batch_dependent(model, spec) else None,
     }
+
+
+def _attack_source(spec: AttackSpec) -> str:
+    impl = "" if spec == CLEAN else attack_type(spec.name).impl
+    return "" if isinstance(impl, str) else foreign_source_sha256(impl)
 
 
 def sample_count(config: RunConfig, data: DataIdentity) -> int:

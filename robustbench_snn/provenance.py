@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import platform
 import shlex
 import subprocess
@@ -23,6 +25,21 @@ def utc_now() -> str:
 def new_run_id() -> str:
     """A name for one run: the UTC time and a random tail, ``20250131T115959-1a2b3c``."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+
+
+def foreign_source_sha256(kind: object) -> str:
+    """sha256 of the file that defines a class or function; empty for those of this package.
+
+    Code of a plugin can change a number, and no version names it.
+    """
+    module = getattr(kind, "__module__", "")
+    if module.partition(".")[0] == __name__.partition(".")[0]:
+        return ""
+    try:
+        source = inspect.getsourcefile(kind)  # type: ignore[arg-type]
+    except TypeError:
+        source = None
+    return hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else module
 
 
 def _version(distribution: str) -> str:

@@ -97,8 +97,8 @@ def caption(config: RunConfig, rows: Sequence[Mapping[str, Any]]) -> str:
     text = (
         f"{config.dataset} ({every('dataset_source')}, revision {every('dataset_revision')}), "
         f"{config.split} split, first {n} samples; surrogate {every('surrogate')}; "
-        f"ε in pixel units of images in [0, 1]; adversarial images clamped to {every('clamp')}; last iterate of the attack; "
-        f"seed {config.seed}; Wilson intervals."
+        f"ε in pixel units of images in [0, 1]; adversarial images clamped to "
+        f"{every('clamp')}; final iterate; seed {config.seed}; Wilson intervals."
     )
     layers = set(filter(None, every("ssa_proj_lif").split(", ")))
     return text + (f" ssa_proj_lif {', '.join(sorted(layers))}." if layers else "")
