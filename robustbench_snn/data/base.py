@@ -28,19 +28,27 @@ class Batch:
 
 
 class ImageDataset(Protocol):
-    """One split of one data set.
+    """One split of one data set."""
 
-    Attributes:
-        card: the data set's card.
-        split: which split this is.
-        source: ``embedded``, ``hub`` or ``local``.
-        revision: short hash of the content, equal for equal images in equal order.
-    """
+    @property
+    def card(self) -> DatasetCard:
+        """The data set's card."""
+        ...
 
-    card: DatasetCard
-    split: str
-    source: str
-    revision: str
+    @property
+    def split(self) -> str:
+        """Which split this is."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """``embedded``, ``hub`` or ``local``."""
+        ...
+
+    @property
+    def revision(self) -> str:
+        """Short sha256 of the content: equal for equal images in equal order."""
+        ...
 
     def __len__(self) -> int:
         """Number of images."""

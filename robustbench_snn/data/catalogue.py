@@ -28,6 +28,10 @@ DATASETS.add(
     ),
 )
 
+DATASETS.add("cifar10", "robustbench_snn.data.cifar_classes:CIFAR10")
+DATASETS.add("cifar100", "robustbench_snn.data.cifar_classes:CIFAR100")
+DATASETS.add("imagenet", "robustbench_snn.data.imagenet_classes:IMAGENET")
+
 
 def load_dataset(
     name: str,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,7 @@ class DigitScenes:
         self._drawn = np.zeros(size, dtype=np.bool_)
         self._labels, self._scans = _scene_scans(split, seed)
 
-    @property
+    @cached_property
     def revision(self) -> str:
         """Short sha256 over all pixels and labels of the split."""
         pixels, labels = self.arrays()
@@ -110,7 +110,7 @@ def load(
             f"digit-scenes is built in and reads no folder, but --data-dir {data_dir} was given: "
             "leave it out or name the data set it holds with --dataset."
         )
-    if preprocess not in (None, Preprocess()):
+    if preprocess and not {preprocess.resize, preprocess.crop} <= {None, 32}:
         raise UsageError(
             f"digit-scenes has 32x32 images that are used as they are, but the model asks for "
             f"{preprocess}: choose a model made for it."
