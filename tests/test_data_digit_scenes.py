@@ -98,23 +98,19 @@ def test_every_prefix_is_balanced(split: str) -> None:
 
 
 def test_masks_are_where_the_digit_was_drawn() -> None:
-    """The same scene without ink differs exactly where the digit covers something."""
+    """Against the same scene without ink: the mask changes, and hardly anything far from it."""
     noise = np.stack([random_bytes(0, 2, i, BYTES_PER_SCENE) for i in range(200)])
-    ink = np.zeros((200, 8, 8), dtype=np.uint8)
-    empty, none = render(ink, noise)
-    ink[:] = 16
-    full, box = render(ink, noise)
-    changed = (empty != full).any(axis=1)
+    empty, none = render(np.zeros((200, 8, 8), dtype=np.uint8), noise)
     assert not none.any()
-    assert not (changed & ~box).any()
-    assert changed.sum() / box.sum() > 0.95
 
     data = scenes("test")
     masks, batch = data.masks(range(200)), data.batch(range(200))
     pixels = np.rint(batch.x * 255).astype(np.uint8)
     touched = (pixels != empty).any(axis=1)
-    assert (touched & masks).sum() / masks.sum() > 0.95
-    assert not (masks & ~box).any()
+    assert (touched & masks).sum() / masks.sum() > 0.99
+    padded = np.pad(masks, ((0, 0), (3, 3), (3, 3)))
+    near = np.any([padded[:, y : y + 32, x : x + 32] for y in range(7) for x in range(7)], axis=0)
+    assert (touched & ~near).sum() / touched.sum() < 0.01
     assert masks.sum(axis=(1, 2)).min() >= 20
     assert masks.mean(axis=(1, 2)).max() < 0.4
 

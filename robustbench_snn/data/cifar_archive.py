@@ -156,12 +156,12 @@ def _parse(stored: bytes, name: str, label_key: str) -> tuple[NDArray[np.uint8],
     batch = restricted_loads(stored, name)
     fields = batch if isinstance(batch, dict) else {}
     pixels, labels = fields.get("data"), fields.get(label_key)
-    whole = isinstance(labels, list) and all(isinstance(label, int) for label in labels)
-    if (
-        not whole
-        or not isinstance(pixels, np.ndarray)
-        or pixels.dtype != np.uint8
-        or pixels.shape != (len(labels), 3072)
+    if not (
+        isinstance(labels, list)
+        and all(isinstance(label, int) for label in labels)
+        and isinstance(pixels, np.ndarray)
+        and pixels.dtype == np.uint8
+        and pixels.shape == (len(labels), 3072)
     ):
         raise UsageError(
             f"{name} lacks 'data' (uint8, N x 3072) with N '{label_key}': it is no batch file of "
