@@ -1,0 +1,182 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from robustbench_snn.options import read_arguments
+from robustbench_snn.presets import to_toml
+from robustbench_snn.resolve import resolve
+from robustbench_snn.run import main
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def resolved(*words):
+    return resolve(read_arguments(words).settings)[0]
+
+
+BAD = [
+    ("--model qkformr*", "unknown model 'qkformr*'"),
+    ("--model qkformer-tiny.digit-scene", "did you mean 'qkformer-tiny.digit-scenes'"),
+    ("--dataset digit-scene", "did you mean 'digit-scenes'"),
+    ("--dataset cifar10 --model qkformer-tiny.digit-scenes", "would mean nothing"),
+    ("--attack pgdd", "did you mean 'pgd'"),
+    ("--attack fgsm --steps 10", "takes a single step"),
+    ("--attack clean --eps 0.1", "measures clean accuracy"),
+    ("--attack pgd --eps banana", "'banana' is not a number"),
+    ("--attack pgd --eps 8", "8 grey levels are written 8/255"),
+    ("--attack pgd --eps -0.1", "outside [0, 1]"),
+    ("--attack pgd --steps 0", "at least 1"),
+    ("--attack pgd --steps 2.5", "not a whole number"),
+    ("--attack pgd --attack-arg kappa=1", "has no option 'kappa'"),
+    ("--attack pgd --attack-arg steps", "not of the form KEY=VALUE"),
+    ("--attack pgd --stepz 10", "unknown option '--stepz': did you mean '--steps'"),
+    ("--n 0", "--n '0' is not a whole number of at least 1"),
+    ("--n -5", "--n"),
+    ("--n banana", "'banana' is not a number"),
+    ("--n 1001", "more samples than digit-scenes has"),
+    ("--batch-size 0", "--batch-size '0'"),
+    ("--seed -1", "at least 0"),
+    ("--split dev", "has no split 'dev'"),
+    ("--device tpu", "device 'tpu' is unknown"),
+    ("--device cuda:99", "CUDA devices"),
+    ("--weights w.safetensors", "belongs to exactly one model"),
+    ("--model-arg T", "not of the form KEY=VALUE"),
+    ("--preset no-such.toml", "cannot be read"),
+    ("--plugin no-such.py", "no-such.py"),
+    ("--out /dev/null/results", "cannot be written to"),
+    ("--n", "expected one argument"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), BAD, ids=[words for words, _ in BAD])
+def test_bad_input_is_one_sentence_and_code_2(tmp_path, capsys, words, message):
+    out = [] if "--out" in words else ["--out", str(tmp_path)]
+    assert main([*words.split(), *out]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert message in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_input_in_a_process_of_its_own(tmp_path):
+    words = ["--model", "no-such-model", "--out", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "robustbench_snn.run", *words],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_default_run_is_the_three_shipped_models():
+    config = resolved("--attack", "pgd", "--steps", "10")
+    assert len(config.models) == 3
+    assert {name.partition("-")[0] for name in config.models} == {
+        "qkformer",
+        "spiliformer",
+        "spike_driven_transformer",
+    }
+    assert (config.dataset, config.split, config.n) == ("digit-scenes", "test", None)
+    assert [spec.label() for spec in config.attacks] == [
+        "pgd eps=8/255 step_size=2/255 steps=10 random_start=on"
+    ]
+
+
+def test_options_go_to_the_attacks_that_have_them():
+    config = resolved(
+        "--attack", "clean", "--attack", "fgsm", "--attack", "pgd", "--eps", "2/255", "--steps", "5"
+    )
+    assert [spec.label() for spec in config.attacks] == [
+        "clean",
+        "fgsm eps=2/255",
+        "pgd eps=2/255 step_size=2/255 steps=5 random_start=on",
+    ]
+
+
+def test_lists_of_values_make_several_attacks():
+    config = resolved("--attack", "fgsm", "--attack", "pgd", "--eps", "0.1, 0.2", "--steps", "5,10")
+    assert [
+        (spec.name, spec.params["eps"], spec.params.get("steps")) for spec in config.attacks
+    ] == [
+        ("fgsm", 0.1, None),
+        ("fgsm", 0.2, None),
+        ("pgd", 0.1, 5),
+        ("pgd", 0.1, 10),
+        ("pgd", 0.2, 5),
+        ("pgd", 0.2, 10),
+    ]
+
+
+def test_a_model_named_alone_brings_its_data_set():
+    config = resolved("--model", "qkformer-4-384.cifar10")
+    assert (config.models, config.dataset) == (("qkformer-4-384.cifar10",), "cifar10")
+
+
+def test_untrained_models_stand_in_with_a_note_where_none_is_trained():
+    config, notes = resolve(read_arguments(["--dataset", "cifar10"]).settings)
+    assert config.models
+    assert "not results" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("--attack", "clean", "--n", "7", "--seed", "3", "--batch-size", "5", "--device", "cpu"),
+        ("--attack", "fgsm", "--attack", "pgd", "--eps", "0.05,1/255", "--steps", "3,4"),
+        ("--model", "qkformer-4-384.cifar10", "--model-arg", "ssa_proj_lif=official"),
+        ("--attack", "torchattacks:CW", "--attack-arg", "steps=3", "--data-dir", "a b"),
+    ],
+)
+def test_print_config_is_a_preset_of_itself(tmp_path, capsys, words):
+    assert main([*words, "--print-config"]) == 0
+    text = capsys.readouterr().out
+    path = tmp_path / "run.toml"
+    path.write_text(text, encoding="utf-8")
+    assert resolved("--preset", str(path)) == resolved(*words)
+    assert main(["--preset", str(path), "--print-config"]) == 0
+    assert capsys.readouterr().out == text
+    assert text == to_toml(resolved(*words))
+
+
+def test_flags_overrule_the_preset(tmp_path):
+    path = tmp_path / "p.toml"
+    path.write_text('n = 9\nseed = 4\n[[attack]]\nname = "pgd"\nsteps = [5, 10]\n')
+    config = resolved("--preset", str(path), "--n", "3", "--eps", "1/255")
+    assert (config.n, config.seed) == (3, 4)
+    assert [(spec.params["steps"], spec.params["eps"]) for spec in config.attacks] == [
+        (5, 1 / 255),
+        (10, 1 / 255),
+    ]
+    config = resolved("--preset", str(path), "--attack", "fgsm")
+    assert [spec.name for spec in config.attacks] == ["fgsm"]
+
+
+def help_text(capsys, *words):
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--help"])
+    assert stopped.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_help_shows_the_options_of_the_attack_chosen(capsys):
+    pgd, fgsm = help_text(capsys, "--attack", "pgd"), help_text(capsys, "--attack", "fgsm")
+    assert "--steps" in pgd
+    assert "options of pgd" in pgd
+    assert "--steps" not in fgsm.partition("examples:")[0]
+    assert "--eps" in fgsm
+    bridge = help_text(capsys, "--attack", "torchattacks:CW")
+    assert "kappa" in bridge
+
+
+def test_list_names_everything(capsys):
+    assert main(["--list"]) == 0
+    text = capsys.readouterr().out
+    for name in ("qkformer-4-384.cifar10", "digit-scenes", "fgsm", "pgd", "torchattacks:NAME"):
+        assert name in text

@@ -1,0 +1,54 @@
+"""A plugin for tests: two fast networks without neurons, and ways to make them misbehave.
+
+Environment variables, read at every forward pass:
+TINY_DELAY: seconds to sleep. TINY_BREAK: a file; while it exists the networks raise.
+TINY_MEMORY: largest batch that "fits in memory".
+"""
+
+import os
+import time
+
+import torch
+from torch import nn
+
+from robustbench_snn import ModelAdapter, ModelCard
+
+
+class Net(nn.Module):
+    """A small convolutional network with fixed random weights and large input gradients."""
+
+    def __init__(self, seed):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.conv = nn.Conv2d(3, 8, 5, stride=4)
+        self.head = nn.Linear(8, 10)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, generator=generator)
+
+    def forward(self, x):
+        time.sleep(float(os.environ.get("TINY_DELAY", "0")))
+        if os.path.exists(os.environ.get("TINY_BREAK", "")):
+            raise RuntimeError("the test broke it")
+        if len(x) > int(os.environ.get("TINY_MEMORY", "1000000")):
+            raise RuntimeError("out of memory, says the test")
+        return self.head(torch.tanh(self.conv(x)).mean(dim=(2, 3)))
+
+
+def card(name):
+    return ModelCard(
+        name=name, dataset="digit-scenes", num_classes=10, input_shape=(3, 32, 32), time_steps=1
+    )
+
+
+class TinyA(ModelAdapter):
+    card = card("tiny-a.test")
+
+    def build(self):
+        return Net(1)
+
+
+class TinyB(ModelAdapter):
+    card = card("tiny-b.test")
+
+    def build(self):
+        return Net(2)
