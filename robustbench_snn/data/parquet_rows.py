@@ -34,7 +34,8 @@ class ParquetRows:
         """
         self.source = source
         self._files = list(files)
-        table = _open(self._files)
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        table = self._open()
         self._image = _pick(table.column_names, IMAGE_COLUMNS, files[0])
         label = _pick(table.column_names, label_columns, files[0])
         self._table = _without_decoding(table, self._image, files[0])
@@ -56,6 +57,22 @@ class ParquetRows:
         """The pictures at ``indices``; raises UsageError for one that is no image."""
         cells = self._table[[int(i) for i in indices]][self._image]
         return [self._picture(cell, i) for i, cell in zip(indices, cells, strict=True)]
+
+    def _open(self) -> Any:
+        """The files as one memory-mapped ``datasets.Dataset``."""
+        import datasets
+
+        for path in self._files:
+            _require_parquet(path)
+        names = [str(path.resolve()) for path in self._files]
+        quiet = sum(path.stat().st_size for path in self._files) < _QUIET_BELOW
+        with _progress_bars(datasets, quiet):
+            try:
+                return _load(datasets, names, None)
+            except OSError:
+                # The cache folder cannot be written; this one lives as long as these rows.
+                self._scratch = tempfile.TemporaryDirectory(prefix="robustbench_snn_")
+                return _load(datasets, names, self._scratch.name)
 
     def _picture(self, cell: dict[str, Any] | None, index: int) -> Image.Image:
         encoded = cell.get("bytes") if cell else None
@@ -123,27 +140,16 @@ def file_fingerprint(files: Sequence[Path]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _open(files: Sequence[Path]) -> Any:
-    """The files as one memory-mapped ``datasets.Dataset``."""
-    import datasets
+def _require_parquet(path: Path) -> None:
     import pyarrow.parquet as pq
     from pyarrow import ArrowInvalid
 
-    for path in files:
-        try:
-            pq.read_metadata(path)
-        except (ArrowInvalid, OSError) as error:
-            raise UsageError(
-                f"{path} is not a readable parquet file ({error}): fetch it again."
-            ) from error
-    names = [str(path.resolve()) for path in files]
-    quiet = sum(path.stat().st_size for path in files) < _QUIET_BELOW
-    with _progress_bars(datasets, quiet):
-        try:
-            return _load(datasets, names, None)
-        except PermissionError:
-            # The usual cache folder is read-only; the operating system clears this one.
-            return _load(datasets, names, tempfile.mkdtemp(prefix="robustbench_snn_"))
+    try:
+        pq.read_metadata(path)
+    except (ArrowInvalid, OSError) as error:
+        raise UsageError(
+            f"{path} is not a readable parquet file ({error}): fetch it again."
+        ) from error
 
 
 def _load(datasets: Any, names: list[str], cache_dir: str | None) -> Any:
