@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,7 +27,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 def write_parquet(
     path: Path,
-    images: list[bytes | None],
+    images: Sequence[bytes | None],
     labels: list[Any],
     image_column: str = "img",
     label_column: str = "label",
@@ -42,10 +43,10 @@ def write_parquet(
     pq.write_table(pa.table(table), path)
 
 
-class _Python2Pickler(pickle._Pickler):  # type: ignore[name-defined]
+class _Python2Pickler(pickle._Pickler):
     """Writes text and bytes as Python 2 did, like the original archives."""
 
-    dispatch: ClassVar[dict[Any, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[Any, Any]] = dict(pickle._Pickler.dispatch)
 
     def save_string(self, text: bytes | str) -> None:
         raw = text.encode("latin1") if isinstance(text, str) else text
