@@ -1,0 +1,92 @@
+"""python -m robustbench_snn.corruptions.fetch SET --to DIR: the official corrupted sets.
+
+SET is cifar10-c, cifar100-c, imagenet-c or one group of it (imagenet-c:noise ... :extra).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from robustbench_snn.corruptions.archives import ARCHIVES, HOST, Archive, find_archives
+from robustbench_snn.corruptions.download import download
+from robustbench_snn.errors import UsageError
+
+
+def extract(path: Path, archive: Archive, to: Path) -> Path:
+    """Unpack a checked archive under ``to``; members can neither leave it nor bring links out.
+
+    Raises:
+        UsageError: the file is not a readable tar, or holds something unsafe.
+    """
+    target = to / archive.folder
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(path) as packed:
+            packed.extractall(target, filter="data")
+    except (tarfile.TarError, OSError) as error:
+        raise UsageError(
+            f"cannot unpack '{path}' ({error}): free space or fetch it again."
+        ) from error
+    return target
+
+
+class _Line:
+    """One line that says how far a download is, rewritten on a terminal only."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._shown = -1
+
+    def __call__(self, done: int, total: int) -> None:
+        percent = 100 * done // total
+        step = percent if sys.stderr.isatty() else percent - percent % 10
+        if step != self._shown:
+            self._shown = step
+            end = "\r" if sys.stderr.isatty() and done < total else "\n"
+            print(f"{self._name}: {step} % of {total / 1e9:.2f} GB", end=end, file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m robustbench_snn.corruptions.fetch",
+        description="Download an official corrupted set from Zenodo, check and unpack it. "
+        "An interrupted download goes on where it stopped.",
+    )
+    parser.add_argument("set", help=", ".join([*ARCHIVES, "imagenet-c"]))
+    parser.add_argument("--to", type=Path, required=True, help="folder for the set")
+    parser.add_argument("--no-unpack", action="store_true", help="leave the tar file as it is")
+    parser.add_argument(
+        "--remove-archive", action="store_true", help="delete the tar once unpacked"
+    )
+    parser.add_argument("--host", default=HOST, help="another host of the same records")
+    return parser
+
+
+def run(argv: Sequence[str] | None = None) -> None:
+    """Carry out the command; raises UsageError."""
+    options = _parser().parse_args(argv)
+    for archive in find_archives(options.set):
+        path = download(archive, options.to, options.host, _Line(archive.file))
+        print(f"{path}: size and md5 as published (Zenodo record {archive.record})")
+        if not options.no_unpack:
+            print(f"unpacked under {extract(path, archive, options.to)}")
+            if options.remove_archive:
+                path.unlink()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0, or 2 with one sentence on standard error."""
+    try:
+        run(argv)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
