@@ -49,7 +49,7 @@ class RunConfig:
     seed: int = 0
     out: str = "results"
     plugins: tuple[str, ...] = ()
-    model_args: Mapping[str, str] = field(default_factory=dict)
+    model_args: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from robustbench_snn.attack_spec import AttackSpec
 from robustbench_snn.attacks.specs import make_spec
+from robustbench_snn.attacks.values import parse_free
 from robustbench_snn.card import ModelCard
 from robustbench_snn.catalogue import MODELS, model_card
 from robustbench_snn.config import CLEAN, RunConfig
@@ -41,7 +42,7 @@ def resolve(settings: Mapping[str, Any]) -> tuple[RunConfig, list[str]]:
         attacks=tuple(attack_specs(settings["attack"])),
         dataset=dataset,
         plugins=tuple(settings.get("plugins", ())),
-        model_args=dict(settings.get("model_args", {})),
+        model_args={key: parse_free(v) for key, v in settings.get("model_args", {}).items()},
         **{key: settings[key] for key in _PLAIN if key in settings},
     )
     return config, notes

@@ -59,18 +59,20 @@ def _main(words: Sequence[str]) -> int:
 
         print(to_toml(config), end="")
         return OK
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
-    return evaluate(config, arguments.quiet, arguments.settings.get("models", ()))
+    named = arguments.settings.get("models", ())
+    return evaluate(config, notes, named, arguments.quiet)
 
 
-def evaluate(config: RunConfig, quiet: bool = False, named: Sequence[str] = ()) -> int:
+def evaluate(
+    config: RunConfig, notes: Sequence[str], named: Sequence[str], quiet: bool = False
+) -> int:
     """Run ``config``, print its table and where the results are.
 
     Args:
         config: what to run.
-        quiet: no progress and no advice.
+        notes: sentences to show once the run begins.
         named: the models as the user named them, for the command suggested next.
+        quiet: no progress, no notes and no advice.
 
     Returns:
         The exit code.
@@ -87,7 +89,7 @@ def evaluate(config: RunConfig, quiet: bool = False, named: Sequence[str] = ()) 
 
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        rows = run(config, progress=None if quiet else Screen())
+        rows = run(config, progress=None if quiet else Screen(notes))
     finally:
         signal.signal(signal.SIGTERM, previous)
     code = _report(config, rows)

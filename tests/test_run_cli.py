@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -61,31 +62,36 @@ def test_bad_input_is_one_sentence_and_code_2(tmp_path, capsys, words, message):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bad_input_in_a_process_of_its_own(tmp_path):
-    words = ["--model", "no-such-model", "--out", str(tmp_path)]
-    done = subprocess.run(
+def in_a_process(*words):
+    return subprocess.run(
         [sys.executable, "-m", "robustbench_snn.run", *words],
         capture_output=True,
         text=True,
         cwd=ROOT,
     )
+
+
+def test_bad_input_in_a_process_of_its_own(tmp_path):
+    done = in_a_process("--model", "no-such-model", "--out", str(tmp_path))
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_the_default_run_is_the_three_shipped_models():
-    config = resolved("--attack", "pgd", "--steps", "10")
-    assert len(config.models) == 3
-    assert {name.partition("-")[0] for name in config.models} == {
-        "qkformer",
-        "spiliformer",
-        "spike_driven_transformer",
+    done = in_a_process("--attack", "pgd", "--steps", "10", "--print-config")
+    found = tomllib.loads(done.stdout)
+    families = [name.partition("-")[0] for name in found["models"]]
+    assert sorted(families) == ["qkformer", "sdt", "spiliformer"]
+    assert (found["dataset"], found["split"]) == ("digit-scenes", "test")
+    (attack,) = found["attack"]
+    assert attack == {
+        "name": "pgd",
+        "eps": "8/255",
+        "step_size": "2/255",
+        "steps": 10,
+        "random_start": True,
     }
-    assert (config.dataset, config.split, config.n) == ("digit-scenes", "test", None)
-    assert [spec.label() for spec in config.attacks] == [
-        "pgd eps=8/255 step_size=2/255 steps=10 random_start=on"
-    ]
 
 
 def test_options_go_to_the_attacks_that_have_them():

@@ -33,9 +33,14 @@ def echo(session: Session) -> str:
 
 
 class Screen:
-    """Shows progress on standard error; standard output is for the table."""
+    """Shows progress on standard error; standard output is for the table.
 
-    def __init__(self) -> None:
+    Args:
+        notes: sentences to show once the run begins.
+    """
+
+    def __init__(self, notes: Sequence[str] = ()) -> None:
+        self._notes = notes
         self._bar: Any = None
         self._bar_task: Any = None
         self._total = 0
@@ -48,7 +53,7 @@ class Screen:
     def start(self, session: Session) -> None:
         """Print the configuration and the notes; begin the bar if there is work."""
         self._say(echo(session))
-        for note in session.notes:
+        for note in (*self._notes, *session.notes):
             self._say(f"note: {note}")
         for task in session.todo:
             for cells in task.groups:
