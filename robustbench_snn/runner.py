@@ -10,7 +10,6 @@ from robustbench_snn.config import RunConfig
 from robustbench_snn.conformance import preflight
 from robustbench_snn.data.base import ImageDataset
 from robustbench_snn.errors import PreflightRefused
-from robustbench_snn.worker import Tick, Worker
 from robustbench_snn.loading import identify
 from robustbench_snn.plan import (
     Cell,
@@ -24,6 +23,7 @@ from robustbench_snn.plan import (
 from robustbench_snn.provenance import new_run_id
 from robustbench_snn.rows import Row, light
 from robustbench_snn.store import check_writable, read_light, write_shard
+from robustbench_snn.worker import Tick, Worker
 
 # Evaluates tasks in any order and wherever it likes; gives each row as soon as it is there.
 Executor = Callable[[Sequence[Task], Worker, Tick], Iterator[Row]]
