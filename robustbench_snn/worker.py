@@ -29,7 +29,7 @@ from robustbench_snn.loading import (
     resolve_device,
 )
 from robustbench_snn.measure import Budget, Measured, Scores, joined, measure, score
-from robustbench_snn.memory import with_backoff
+from robustbench_snn.memory import keep_large_blocks, with_backoff
 from robustbench_snn.plan import Cell, Task, batch_dependent
 from robustbench_snn.provenance import provenance, utc_now
 from robustbench_snn.rows import Row, as_lists, failed_row, flags, identity, norm_and_eps, outcome
@@ -76,6 +76,8 @@ class Worker:
         self.config = config
         self.device = resolve_device(config.device)
         self.device_name = device_name(self.device)
+        if self.device.type == "cpu":
+            keep_large_blocks()
         self._model: ModelAdapter | None = None
         self._data: tuple[object, ImageDataset] | None = None
         self._constant: Row = provenance() | {

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from robustbench_snn.measure import Budget, measure, score
-from robustbench_snn.memory import with_backoff
+from robustbench_snn.memory import keep_large_blocks, with_backoff
 
 
 class Brightness(nn.Module):
@@ -116,3 +116,11 @@ def test_other_errors_pass_through():
     with pytest.raises(RuntimeError, match="shapes differ"):
         with_backoff(compute, 4)
     assert tried == [4]
+
+
+def test_keeping_large_blocks_changes_no_bit():
+    layer = nn.Conv2d(3, 64, 3)
+    x = torch.rand(32, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    before = layer(x)
+    keep_large_blocks()
+    assert torch.equal(layer(x), before)
