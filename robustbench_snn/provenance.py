@@ -70,6 +70,6 @@ def provenance() -> dict[str, Any]:
         "torch_version": _version("torch"),
         "spikingjelly_version": _version("spikingjelly"),
         "python_version": platform.python_version(),
-        "platform": platform.platform(),
-        "command": shlex.join(sys.argv),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }

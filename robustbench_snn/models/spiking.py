@@ -8,29 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor, nn
 
-SURROGATE_ALPHA = 4.0
+from robustbench_snn.models.neuron import LIF
 
 
-def lif(v_threshold: float = 1.0) -> neuron.LIFNode:
-    """The neuron of all three families.
-
-    Charge ``h[t] = v[t-1] + (x[t] - v[t-1]) / 2``, spike ``h >= v_threshold`` (ties fire), hard
-    reset to 0 without gradient, backward through sigmoid(4 u). Multi-step: input and output
-    ``[T, B, ...]``. Source: the LIF settings of QKFormer (arXiv 2403.16552) and Spike-driven
-    Transformer (arXiv 2307.01694).
-    """
-    return neuron.LIFNode(
-        tau=2.0,
-        decay_input=True,
-        v_threshold=v_threshold,
-        v_reset=0.0,
-        surrogate_function=surrogate.Sigmoid(alpha=SURROGATE_ALPHA),
-        detach_reset=True,
-        step_mode="m",
-    )
+def lif(v_threshold: float = 1.0) -> LIF:
+    """The neuron of all three families: see :class:`LIF`."""
+    return LIF(v_threshold)
 
 
 def over_time(x: Tensor, *layers: nn.Module) -> Tensor:
@@ -92,11 +77,6 @@ def init_weights(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def stack_time(images: Tensor, steps: int) -> Tensor:
-    """Repeat ``[B, C, H, W]`` over ``steps`` time steps as a view ``[T, B, C, H, W]``."""
-    return images.unsqueeze(0).expand(steps, *images.shape)
 
 
 def token_mean(x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 from robustbench_snn.errors import UsageError
+from robustbench_snn.models.neuron import LIF
 from robustbench_snn.models.qkformer import (
     Layout,
     ProjLif,
@@ -111,6 +112,9 @@ class SpiLiFormer(QKFormer):
         super().__init__(layout, dim, **qkformer)
         self.fb_source, self.fb_prompt, self.fb_cosine = fb_source, fb_prompt, fb_cosine
         self.carry_state, self.logits = carry_state, logits
+        for unit in self.last_stage.modules():
+            if isinstance(unit, LIF):
+                unit.keep_state = carry_state
         if fb:
             self.prompt1 = nn.Parameter(torch.empty(dim))
             self.prompt2 = nn.Parameter(torch.empty(dim))

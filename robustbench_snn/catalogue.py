@@ -1,0 +1,224 @@
+"""Every model known by name: its card and the adapter class that builds it. No torch here."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import sys
+from dataclasses import dataclass, replace
+from importlib.metadata import entry_points
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from robustbench_snn.card import Checkpoint, ModelCard, Preprocess, Reported
+from robustbench_snn.errors import UsageError
+from robustbench_snn.registry import Registry
+
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PAPERS = {
+    "qkformer": "QKFormer, arXiv 2403.16552",
+    "sdt": "Spike-driven Transformer, arXiv 2307.01694",
+    "spiliformer": "SpiLiFormer, arXiv 2503.15986",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered model: its card and ``"module:class"`` of its adapter (or the class)."""
+
+    card: ModelCard
+    adapter: Any
+
+
+MODELS: Registry[Entry] = Registry("model")
+
+
+def model_card(name: str) -> ModelCard:
+    """The card of a registered model; raises UsageError with the closest names."""
+    return MODELS.get(name).card
+
+
+def register(card: ModelCard, adapter: Any) -> None:
+    """Make ``card.name`` known; a shipped checkpoint of that name becomes its default weights."""
+    MODELS.add(card.name, Entry(with_shipped_weights(card), adapter))
+
+
+def with_shipped_weights(card: ModelCard) -> ModelCard:
+    """``card`` with the checkpoint and clean accuracy that its training card states, if shipped."""
+    folder = files("robustbench_snn") / "checkpoints"
+    training_card = folder / f"{card.name}.json"
+    if not training_card.is_file():
+        return card
+    facts = json.loads(training_card.read_text())
+    clean = facts["clean"]
+    return replace(
+        card,
+        checkpoint=Checkpoint(f"package:{card.name}.safetensors", facts["sha256"]),
+        reported=Reported(clean["accuracy"], clean["n"], "training card"),
+        note=facts.get("note", card.note),
+    )
+
+
+def load_plugin(path: str) -> list[str]:
+    """Import a user's file and register each adapter class in it that has a card.
+
+    Returns:
+        The names it added.
+
+    Raises:
+        UsageError: the file is missing, raises on import, or defines no adapter with a card.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UsageError(f"plugin '{path}' was asked for, but there is no such file.")
+    name = "robustbench_snn_plugin_" + hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
+    module = sys.modules.get(name) or _import_file(name, file)
+    from robustbench_snn.adapter import ModelAdapter
+
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, ModelAdapter)
+        and isinstance(vars(value).get("card"), ModelCard)
+    ]
+    if not found:
+        raise UsageError(
+            f"plugin '{path}' defines no subclass of ModelAdapter with a 'card': add one class "
+            "with card = ModelCard(...) and build()."
+        )
+    for value in found:
+        if value.card.name not in MODELS.names():
+            register(value.card, value)
+    return [value.card.name for value in found]
+
+
+def _import_file(name: str, file: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"plugin '{file}' cannot be imported: it must be a Python file (.py).")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except UsageError:
+        raise
+    except BaseException as error:
+        del sys.modules[name]
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise UsageError(
+            f"plugin '{file}' failed while it was imported ({type(error).__name__}: {error}): "
+            "run it with python alone to see where."
+        ) from error
+    return module
+
+
+def _image(
+    family: str,
+    size: str,
+    dataset: str,
+    classes: int,
+    side: int,
+    steps: int,
+    config: dict[str, Any],
+    normalise: tuple[tuple[float, ...], tuple[float, ...]],
+    preprocess: Preprocess,
+) -> None:
+    card = ModelCard(
+        name=f"{family}-{size}.{dataset}",
+        dataset=dataset,
+        num_classes=classes,
+        input_shape=(3, side, side),
+        time_steps=steps,
+        mean=normalise[0],
+        std=normalise[1],
+        family=family,
+        config={**config, "num_classes": classes},
+        paper=PAPERS[family],
+        preprocess=preprocess,
+    )
+    register(card, f"robustbench_snn.models.adapters:{ADAPTERS[family]}")
+
+
+def _events(family: str, size: str, dataset: str, steps: int, side: int, config: Any) -> None:
+    card = ModelCard(
+        name=f"{family}-{size}.{dataset}",
+        dataset=dataset,
+        num_classes=config["num_classes"],
+        input_shape=(steps, 2, side, side),
+        time_steps=steps,
+        family=family,
+        config={**config, "in_channels": 2},
+        paper=PAPERS[family],
+        max_value=None,
+    )
+    register(card, f"robustbench_snn.models.adapters:{ADAPTERS[family]}")
+
+
+ADAPTERS = {
+    "qkformer": "QKFormerAdapter",
+    "sdt": "SpikeDrivenTransformerAdapter",
+    "spiliformer": "SpiLiFormerAdapter",
+}
+TINY_DIM, TINY_STEPS = 64, 2
+
+
+def _register_small_images() -> None:
+    same = Preprocess()
+    for family in ADAPTERS:
+        layout = {} if family == "sdt" else {"layout": "cifar"}
+        tiny = {**layout, "dim": TINY_DIM, "heads": 4}
+        grey = ((0.5,) * 3, (0.25,) * 3)
+        _image(family, "tiny", "digit-scenes", 10, 32, TINY_STEPS, tiny, grey, same)
+        size, paper = (
+            ("2-512", {"dim": 512}) if family == "sdt" else ("4-384", {**layout, "dim": 384})
+        )
+        sdt_100 = (CIFAR100_MEAN, CIFAR100_STD)
+        for classes in (10, 100):
+            norm = sdt_100 if family == "sdt" and classes == 100 else (CIFAR_MEAN, CIFAR_STD)
+            _image(family, size, f"cifar{classes}", classes, 32, 4, paper, norm, same)
+            if family == "sdt":
+                _image(family, "2-256", f"cifar{classes}", classes, 32, 4, {"dim": 256}, norm, same)
+
+
+def _register_imagenet() -> None:
+    norm = (IMAGENET_MEAN, IMAGENET_STD)
+    crop = Preprocess(resize=256, crop=224)
+    for dim, heads in ((384, 6), (512, 8), (768, 12)):
+        config = {"layout": "imagenet", "dim": dim, "depth": 10, "heads": heads}
+        _image("qkformer", f"10-{dim}", "imagenet", 1000, 224, 4, config, norm, crop)
+    _image("spiliformer", "10-768", "imagenet", 1000, 224, 4, config, norm, crop)
+    for depth, dim in ((8, 384), (6, 512), (8, 512), (10, 384), (8, 768)):
+        config = {"dim": dim, "depth": depth, "pooling_stat": "1111"}
+        tighter = Preprocess(resize=235, crop=224)
+        _image("sdt", f"{depth}-{dim}", "imagenet", 1000, 224, 4, config, norm, tighter)
+
+
+def _register_events() -> None:
+    hierarchical = {"layout": "dvs", "dim": 256, "heads": 16, "mlp_ratio": 1, "num_classes": 10}
+    gesture = {**hierarchical, "mlp_ratio": 4, "num_classes": 11}
+    for family in ("qkformer", "spiliformer"):
+        _events(family, "2-256", "cifar10-dvs", 16, 128, hierarchical)
+    _events("qkformer", "2-256", "dvs128-gesture", 16, 128, gesture)
+    sdt = {"dim": 256, "num_classes": 10, "dvs_mode": True, "tet": True}
+    _events("sdt", "2-256", "cifar10-dvs", 10, 64, sdt)
+    sdt_gesture = {"dim": 256, "num_classes": 11, "pooling_stat": "0111"}
+    _events("sdt", "2-256", "dvs128-gesture", 16, 128, sdt_gesture)
+
+
+def _register_installed() -> None:
+    """Models that installed packages announce: entry points to ``package.module:CARD_AND_CLASS``."""
+    for point in entry_points(group="robustbench_snn.models"):
+        card, adapter = point.load()
+        register(card, adapter)
+
+
+_register_small_images()
+_register_imagenet()
+_register_events()
+_register_installed()

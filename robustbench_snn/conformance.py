@@ -1,0 +1,140 @@
+"""What every adapter must pass before a number of it is believed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from spikingjelly.activation_based import surrogate
+from torch import Tensor
+
+from robustbench_snn.adapter import ModelAdapter
+from robustbench_snn.errors import PreflightRefused
+from robustbench_snn.metrics import wilson
+
+BATCH_TOLERANCE = 1e-5
+ZERO_GRADIENT_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: what it is called, whether it held, and what was measured."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def repeatable(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
+    """Two calls on the same batch are bitwise equal (state is reset, nothing is random)."""
+    gap = float((model(x) - model(x)).abs().max())
+    return Finding("two calls equal", gap == 0, f"max logit difference {gap:.1e}")
+
+
+def batch_independent(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
+    """A batch equals its samples one by one, in any order, to 1e-5 and in every prediction."""
+    name = "batch of n equals n batches of 1"
+    if any(getattr(module, "official", False) for module in model.net.modules()):
+        return Finding(name, True, "not asked: ssa_proj_lif='official' mixes the batch by design")
+    x = x[:16]
+    whole = model(x)
+    single = torch.cat([model(sample) for sample in x.split(1)])
+    reversed_ = model(x.flip(0)).flip(0)
+    gap = float(torch.maximum((whole - single).abs(), (whole - reversed_).abs()).max())
+    same = bool((whole.argmax(1) == single.argmax(1)).all())
+    return Finding(name, gap <= BATCH_TOLERANCE and same, f"max logit difference {gap:.1e}")
+
+
+def stays_in_eval(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
+    """``train()`` does not leave eval mode and forward passes do not move batch-norm statistics."""
+    before = {k: v.clone() for k, v in model.net.named_buffers()}
+    model.train()
+    input_gradient(model, x[:4], y[:4])
+    training = [name for name, module in model.named_modules() if module.training]
+    moved = [k for k, v in model.net.named_buffers() if k in before and not v.equal(before[k])]
+    detail = f"{len(training)} modules in train mode, {len(moved)} buffers moved"
+    return Finding("stays in eval mode", not (training or moved), detail)
+
+
+def gradient_alive(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
+    """The input gradient is finite everywhere and not all zero for (almost) every sample."""
+    gradient = input_gradient(model, x, y)
+    finite = bool(gradient.isfinite().all())
+    dead = float((gradient.flatten(1).abs().sum(1) == 0).float().mean())
+    passed = finite and dead <= ZERO_GRADIENT_SHARE
+    zeros = float((gradient == 0).float().mean())
+    detail = f"{dead:.1%} of samples without gradient, {zeros:.1%} of pixels exactly zero"
+    return Finding("input gradient alive", passed, detail if finite else "non-finite gradient")
+
+
+def surrogate_swap(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
+    """Another surrogate changes no logit bit, and every spiking unit takes it."""
+    units = model.spiking_units()
+    before = model(x[:4])
+    saved = {name: unit.surrogate_function for name, unit in units.items()}
+    try:
+        for unit in units.values():
+            unit.surrogate_function = surrogate.ATan(alpha=2.0)
+        after = model(x[:4])
+    finally:
+        for name, unit in units.items():
+            unit.surrogate_function = saved[name]
+    gap = float((before - after).abs().max())
+    detail = f"{len(units)} spiking units, max logit difference {gap:.1e}"
+    return Finding("surrogate swap leaves logits", gap == 0 and bool(units), detail)
+
+
+def clean_accuracy(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
+    """Accuracy on these samples agrees with the card's: their 95 % intervals overlap."""
+    name, reported = "clean accuracy as reported", model.card.reported
+    if reported is None or model.weights_sha256 == "untrained":
+        return Finding(name, True, "the card states none")
+    correct = int((model(x).argmax(1) == y).sum())
+    low, high = wilson(correct, len(y))
+    stated = wilson(round(reported.accuracy * reported.n), reported.n)
+    passed = low <= stated[1] and stated[0] <= high
+    return Finding(
+        name,
+        passed,
+        f"{correct / len(y):.1%} of {len(y)} [{low:.1%}, {high:.1%}], "
+        f"reported {reported.accuracy:.1%} of {reported.n}",
+    )
+
+
+CHECKS: tuple[Callable[[ModelAdapter, Tensor, Tensor], Finding], ...] = (
+    repeatable,
+    batch_independent,
+    stays_in_eval,
+    gradient_alive,
+    surrogate_swap,
+    clean_accuracy,
+)
+FAST_CHECKS = (repeatable, stays_in_eval, gradient_alive, clean_accuracy)
+
+
+def input_gradient(model: ModelAdapter, x: Tensor, y: Tensor) -> Tensor:
+    """Gradient of the summed cross-entropy with respect to ``x``."""
+    x = x.detach().clone().requires_grad_()
+    loss = torch.nn.functional.cross_entropy(model(x), y, reduction="sum")
+    return torch.autograd.grad(loss, x)[0]
+
+
+def conformance(model: ModelAdapter, x: Tensor, y: Tensor) -> list[Finding]:
+    """Run every check on samples ``x`` [B, ...] in [0, 1] with labels ``y`` [B]."""
+    return [check(model, x, y) for check in CHECKS]
+
+
+def preflight(model: ModelAdapter, x: Tensor, y: Tensor) -> None:
+    """The fast part of ``conformance`` before a run.
+
+    Raises:
+        PreflightRefused: with what failed and the likely causes.
+    """
+    findings = [check(model, x, y) for check in FAST_CHECKS]
+    failed = [f"{f.name}: {f.detail}" for f in findings if not f.passed]
+    if failed:
+        raise PreflightRefused(
+            f"model '{model.card.name}' is refused before any attack: {'; '.join(failed)}. "
+            "Likely causes: state not reset, wrong mean and std, wrong crop, other class order."
+        )

@@ -1,0 +1,86 @@
+"""The leaky integrate-and-fire layer of all three families, computed in few passes over memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from spikingjelly.activation_based import neuron, surrogate
+from torch import Tensor
+from torch.autograd import Function
+
+SURROGATE_ALPHA = 4.0
+
+
+class LIF(neuron.LIFNode):
+    """spikingjelly's LIF node, multi-step, with a fused path for its own surrogate.
+
+    Charge ``h[t] = v[t-1] + (x[t] - v[t-1]) / tau``, spike ``h >= v_threshold`` (ties fire), hard
+    reset to 0 without gradient, backward through ``alpha s (1 - s)``, ``s = sigmoid(alpha u)``.
+    Input and output ``[T, B, ...]``. Source: the LIF settings of QKFormer (arXiv 2403.16552) and
+    Spike-driven Transformer (arXiv 2307.01694).
+
+    Spikes equal spikingjelly's bit for bit. Any other surrogate, a membrane left by an earlier
+    call, or a compiler takes spikingjelly's own path. The membrane after the last step is kept
+    only with ``keep_state``; otherwise every call starts from rest.
+    """
+
+    def __init__(self, v_threshold: float = 1.0) -> None:
+        super().__init__(
+            tau=2.0,
+            decay_input=True,
+            v_threshold=v_threshold,
+            v_reset=0.0,
+            surrogate_function=surrogate.Sigmoid(alpha=SURROGATE_ALPHA),
+            detach_reset=True,
+            step_mode="m",
+        )
+        self.keep_state = False
+
+    def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        fused = (
+            type(self.surrogate_function) is surrogate.Sigmoid
+            and self.surrogate_function.spiking
+            and not (self.keep_state or self.store_v_seq or torch.compiler.is_compiling())
+        )
+        if fused:
+            alpha = float(self.surrogate_function.alpha)
+            return FusedLIF.apply(x_seq, self.tau, self.v_threshold, alpha)
+        spikes = super().multi_step_forward(x_seq, *args, **kwargs)
+        if not self.keep_state:
+            self.reset()
+        return spikes
+
+
+class FusedLIF(Function):
+    """All time steps of a LIF layer from rest; keeps only the charged membrane for backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, tau: float, threshold: float, alpha: float) -> Tensor:
+        wide = torch.promote_types(x.dtype, torch.float32)
+        charged = torch.empty(x.shape, dtype=wide, device=x.device)
+        spikes = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+        for t in range(x.shape[0]):
+            h = charged[t]
+            if t == 0:
+                torch.mul(x[0], 1 / tau, out=h)
+            else:
+                v = torch.addcmul(charged[t - 1], charged[t - 1], spikes[t - 1], value=-1)
+                torch.sub(x[t], v, out=h)
+                torch.add(v, h, alpha=1 / tau, out=h)
+            torch.ge(h, threshold, out=spikes[t])
+        ctx.save_for_backward(charged, spikes)
+        ctx.constants = tau, threshold, alpha
+        return spikes
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        charged, spikes = ctx.saved_tensors
+        tau, threshold, alpha = ctx.constants
+        s = torch.sub(charged, threshold).mul_(alpha).sigmoid_()
+        gh = torch.ops.aten.sigmoid_backward(grads[0].to(charged.dtype), s)
+        for t in range(charged.shape[0] - 2, -1, -1):
+            # dv[t]/dh[t] = 1 - s[t] (no gradient through the reset); dh[t+1]/dv[t] = 1 - 1/tau.
+            silent = torch.rsub(spikes[t], 1)
+            gh[t].addcmul_(gh[t + 1], silent, value=1 - 1 / tau)
+        return gh.mul_(alpha / tau).to(grads[0].dtype), None, None, None

@@ -1,0 +1,240 @@
+"""``python -m robustbench_snn.train``: the recipe behind every shipped checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robustbench_snn.errors import UsageError
+from robustbench_snn.training.recipe import AUGMENTATIONS, Recipe
+
+if TYPE_CHECKING:
+    from robustbench_snn.adapter import ModelAdapter
+    from robustbench_snn.data.base import ImageDataset
+    from robustbench_snn.training.trainer import Pictures, Trainer
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    default = Recipe()
+    found = argparse.ArgumentParser(
+        prog="python -m robustbench_snn.train",
+        description="Train a registered model; the same command resumes an interrupted training.",
+    )
+    found.add_argument(
+        "--model", required=True, help="catalogue name, for example sdt-tiny.digit-scenes"
+    )
+    found.add_argument("--dataset", help="data set (default: the model's own)")
+    found.add_argument("--data-dir", help="folder with the data (default: the Hub)")
+    found.add_argument("--out", default="runs", help="folder of trainings (default: runs)")
+    found.add_argument("--epochs", type=int, default=default.epochs)
+    found.add_argument("--batch-size", type=int, default=default.batch_size)
+    found.add_argument("--lr", type=float, default=default.lr)
+    found.add_argument("--weight-decay", type=float, default=default.weight_decay)
+    found.add_argument("--warmup", type=float, default=default.warmup, help="share of all steps")
+    found.add_argument(
+        "--one-step", type=float, default=default.one_step, help="share of the epochs at T = 1"
+    )
+    found.add_argument("--label-smoothing", type=float, default=default.label_smoothing)
+    found.add_argument("--augment", help="comma-separated; default: what suits the data set")
+    found.add_argument("--seed", type=int, default=default.seed)
+    found.add_argument("--fast", action="store_true", help="bfloat16 autocast while training")
+    found.add_argument("--n", type=int, help="use only the first N training images")
+    found.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    found.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    found.add_argument("--plugin", action="append", default=[], help="file that adds models")
+    found.add_argument("--note", default="", help="one line for the card, e.g. on the data")
+    return found
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    args = parser().parse_args(argv)
+    try:
+        return train(args)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: the same command resumes after the last full epoch", file=sys.stderr)
+        return 130
+
+
+def train(args: argparse.Namespace) -> int:
+    """Train as the arguments say and write weights, card and log."""
+    from robustbench_snn.catalogue import load_plugin, model_card
+
+    for path in args.plugin:
+        load_plugin(path)
+    card = model_card(args.model)
+    dataset = args.dataset or card.dataset
+    names = AUGMENTATIONS.get(dataset, ()) if args.augment is None else split(args.augment)
+    recipe = Recipe(
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        lr=args.lr,
+        weight_decay=args.weight_decay,
+        warmup=args.warmup,
+        one_step=args.one_step,
+        label_smoothing=args.label_smoothing,
+        augment=tuple(names),
+        seed=args.seed,
+        precision="bfloat16" if args.fast else "float32",
+    )
+    return run(args, dataset, recipe)
+
+
+def split(text: str) -> list[str]:
+    """Comma-separated names."""
+    return [name for name in text.split(",") if name]
+
+
+def run(args: argparse.Namespace, dataset: str, recipe: Recipe) -> int:
+    """Open data and model, fit, measure on the whole test split, write the results."""
+    import torch
+
+    from robustbench_snn.allocator import keep_large_blocks
+    from robustbench_snn.loading import check_classes, resolve_device
+    from robustbench_snn.training.trainer import Trainer, accuracy_of
+
+    keep_large_blocks()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(recipe.seed)
+    model = untrained(args)
+    model.to(resolve_device(args.device))
+    data = {name: open_split(dataset, name, args.data_dir) for name in ("train", "test")}
+    check_classes(model.card, data["train"])
+    folder = Path(args.out) / args.model
+    writable(folder)
+    train_set = pictures(data["train"], args.n)
+    watched = monitor(dataset, args.data_dir, data["test"])
+    trainer = Trainer(model, recipe, train_set, watched, folder)
+    resumed = trainer.resume()
+    print(
+        f"{'resuming' if resumed else 'training'} {args.model} on {dataset} "
+        f"({len(train_set.labels)} images, {recipe.epochs} epochs, T={model.card.time_steps}, "
+        f"{recipe.precision}), state in {folder}"
+    )
+    trainer.fit(Ticker(trainer))
+    correct = accuracy_of(model, pictures(data["test"]))
+    write_results(args, trainer, data, correct)
+    return 0
+
+
+def untrained(args: argparse.Namespace) -> ModelAdapter:
+    """The model without its shipped weights."""
+    from dataclasses import replace
+
+    from robustbench_snn.catalogue import MODELS
+    from robustbench_snn.registry import import_target
+
+    entry = MODELS.get(args.model)
+    kind = import_target(entry.adapter) if isinstance(entry.adapter, str) else entry.adapter
+    return kind(replace(entry.card, checkpoint=None, reported=None))
+
+
+def open_split(dataset: str, split_name: str, data_dir: str | None) -> ImageDataset:
+    """One split, unprocessed."""
+    from robustbench_snn.data import load_dataset
+
+    return load_dataset(dataset, split_name, Path(data_dir) if data_dir else None)
+
+
+def pictures(data: ImageDataset, n: int | None = None) -> Pictures:
+    """A split as arrays; raises UsageError for sets too large to hold."""
+    from robustbench_snn.training.trainer import Pictures
+
+    if not hasattr(data, "arrays"):
+        raise UsageError(f"training on '{data.card.name}' needs images of one size in memory.")
+    pixels, labels = data.arrays()
+    return Pictures(pixels[:n], labels[:n])
+
+
+def monitor(dataset: str, data_dir: str | None, test: ImageDataset) -> Pictures:
+    """Images watched each epoch: the hold-out split, or else the first 1,000 test images."""
+    if "holdout" in test.card.splits:
+        return pictures(open_split(dataset, "holdout", data_dir))
+    return pictures(test, 1000)
+
+
+def writable(folder: Path) -> None:
+    """Make the folder; raises UsageError where that is not allowed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"--out '{folder}' cannot be written ({error.strerror}): choose another folder."
+        ) from error
+
+
+class Ticker:
+    """One line an epoch, and on a terminal the running loss in between."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.live = sys.stderr.isatty()
+        self.started = time.monotonic()
+
+    def __call__(self, step: int, steps: int, loss: float) -> None:
+        epoch, epochs = self.trainer.epoch + 1, self.trainer.recipe.epochs
+        if step == 1 and self.trainer.log:
+            last = self.trainer.log[-1]
+            print(
+                f"epoch {last['epoch']}/{epochs}: T={last['time_steps']} loss {last['loss']:.3f} "
+                f"train {last['train_accuracy']:.1%} watched {last['monitor_accuracy']:.1%} "
+                f"{last['seconds']:.0f} s",
+                flush=True,
+            )
+        if self.live:
+            print(f"\repoch {epoch} step {step}/{steps} loss {loss:.3f}", end="", file=sys.stderr)
+
+
+def write_results(
+    args: argparse.Namespace, trainer: Trainer, data: dict[str, ImageDataset], correct: Any
+) -> None:
+    """Weights (safetensors), card (JSON) and log beside each other in the training's folder."""
+    from safetensors.torch import save_file
+
+    from robustbench_snn.metrics import wilson
+    from robustbench_snn.provenance import provenance
+    from robustbench_snn.weights import file_sha256
+
+    folder, card = trainer.folder, trainer.model.card
+    weights = folder / f"{card.name}.safetensors"
+    state = {k: v.detach().cpu().contiguous() for k, v in trainer.model.net.state_dict().items()}
+    save_file(state, weights)
+    n, k = len(correct), int(correct.sum())
+    seconds = sum(row["seconds"] for row in trainer.log)
+    facts = {
+        "name": card.name,
+        "sha256": file_sha256(weights),
+        "parameters": sum(p.numel() for p in trainer.model.net.parameters()),
+        "config": dict(card.config),
+        "time_steps": card.time_steps,
+        "recipe": trainer.recipe.facts(),
+        "clean": {"accuracy": k / n, "n": n, "interval_95": list(wilson(k, n))},
+        "data": {
+            name: {"source": part.source, "revision": part.revision, "n": len(part)}
+            for name, part in data.items()
+        },
+        "training_images": len(trainer.train.labels),
+        "seconds": round(seconds),
+        "images_per_second": round(trainer.recipe.epochs * len(trainer.train.labels) / seconds, 1),
+        "versions": provenance(),
+        "note": args.note,
+    }
+    (folder / f"{card.name}.json").write_text(json.dumps(facts, indent=1) + "\n")
+    low, high = wilson(k, n)
+    print(f"clean accuracy {k / n:.1%} [{low:.1%}, {high:.1%}] of {n} test images; {weights}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The one recipe that makes every shipped checkpoint."""

@@ -1,0 +1,67 @@
+"""Label-preserving changes of training batches, drawn from one generator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustbench_snn.errors import UsageError
+from robustbench_snn.registry import did_you_mean
+
+Pixels = NDArray[np.uint8]
+SHIFT, CUTOUT = 4, 8
+
+
+def shift(x: Pixels, rng: np.random.Generator) -> Pixels:
+    """Random translation by up to 4 pixels, mirrored at the border."""
+    b, _, h, w = x.shape
+    padded = np.pad(x, ((0, 0), (0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT)), mode="reflect")
+    top, left = rng.integers(0, 2 * SHIFT + 1, size=(2, b))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (h, w), axis=(2, 3))
+    return np.ascontiguousarray(windows[np.arange(b), :, top, left])
+
+
+def flip(x: Pixels, rng: np.random.Generator) -> Pixels:
+    """Mirror half of the images left to right."""
+    chosen = rng.random(len(x)) < 0.5
+    return np.where(chosen[:, None, None, None], x[..., ::-1], x)
+
+
+def cutout(x: Pixels, rng: np.random.Generator) -> Pixels:
+    """Grey out a square of 8 pixels around a random centre."""
+    b, _, h, w = x.shape
+    centre = rng.integers(0, (h, w), size=(b, 2))
+    rows = np.abs(np.arange(h)[None] - centre[:, :1]) < CUTOUT // 2
+    columns = np.abs(np.arange(w)[None] - centre[:, 1:]) < CUTOUT // 2
+    hole = rows[:, None, :, None] & columns[:, None, None, :]
+    return np.where(hole, np.uint8(128), x)
+
+
+def channels(x: Pixels, rng: np.random.Generator) -> Pixels:
+    """Permute the colour channels of each image (the label does not depend on colour)."""
+    order = rng.permuted(np.tile(np.arange(x.shape[1]), (len(x), 1)), axis=1)
+    return np.take_along_axis(x, order[:, :, None, None], axis=1)
+
+
+AUGMENTS: dict[str, Callable[[Pixels, np.random.Generator], Pixels]] = {
+    "shift": shift,
+    "flip": flip,
+    "cutout": cutout,
+    "channels": channels,
+}
+
+
+def augment(x: Pixels, names: Sequence[str], rng: np.random.Generator) -> Pixels:
+    """Apply ``names`` in order to a batch uint8 [B, C, H, W].
+
+    Raises:
+        UsageError: a name that is no augmentation.
+    """
+    for name in names:
+        if name not in AUGMENTS:
+            hint = did_you_mean(name, list(AUGMENTS))
+            raise UsageError(f"unknown augmentation '{name}': {hint}")
+        x = AUGMENTS[name](x, rng)
+    return x

@@ -1,0 +1,70 @@
+"""What a training run is: every number that decides its outcome. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from robustbench_snn.errors import UsageError
+
+AUGMENTATIONS = {
+    "digit-scenes": ("shift", "channels"),
+    "cifar10": ("shift", "flip", "cutout"),
+    "cifar100": ("shift", "flip", "cutout"),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """AdamW with warm-up and cosine decay, a part of the epochs at one time step.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images of one step.
+        lr: peak learning rate of AdamW; the cosine ends at ``lr / 100``.
+        weight_decay: decoupled decay of weights of two and more dimensions.
+        warmup: share of all steps with linearly growing rate.
+        one_step: share of the epochs trained at T = 1 before the model's own T; a first layer
+            sees the same static image at every step, so its weights serve both.
+        label_smoothing: share of the target spread over all classes.
+        augment: names from ``robustbench_snn.training.augment``.
+        seed: of weights, order and augmentation.
+        precision: ``float32``, or ``bfloat16`` autocast (evaluation is always float32).
+    """
+
+    epochs: int = 20
+    batch_size: int = 64
+    lr: float = 2e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.05
+    one_step: float = 0.6
+    label_smoothing: float = 0.0
+    augment: tuple[str, ...] = ()
+    seed: int = 0
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        for name in ("warmup", "one_step", "label_smoothing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name} is a share in [0, 1], not {getattr(self, name)}.")
+        if not self.lr > 0:
+            raise UsageError(f"lr must be positive, not {self.lr}.")
+
+    def facts(self) -> dict[str, Any]:
+        """All settings as plain JSON values."""
+        return {**asdict(self), "augment": list(self.augment)}
+
+    def one_step_epochs(self, time_steps: int) -> int:
+        """How many of the first epochs run at T = 1 when the model's own T is ``time_steps``."""
+        return 0 if time_steps == 1 else int(self.epochs * self.one_step)
+
+
+def recipe_from(facts: dict[str, Any]) -> Recipe:
+    """The recipe a card or checkpoint states."""
+    known = {field.name for field in fields(Recipe)}
+    return Recipe(
+        **{**{k: facts[k] for k in known if k in facts}, "augment": tuple(facts["augment"])}
+    )

@@ -1,0 +1,205 @@
+"""The training loop: epochs, resumable state, and the measured outcome."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from robustbench_snn.adapter import ModelAdapter
+from robustbench_snn.errors import UsageError
+from robustbench_snn.training.augment import augment
+from robustbench_snn.training.recipe import Recipe
+
+EVAL_BATCH = 100
+LOG_COLUMNS = ("epoch", "time_steps", "lr", "loss", "train_accuracy", "monitor_accuracy", "seconds")
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images uint8 [N, C, H, W] and labels int64 [N] of one split."""
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+class Trainer:
+    """Trains one adapter; state lives in ``folder`` so that the same call resumes.
+
+    Args:
+        model: an adapter on its device.
+        recipe: every number of the training.
+        train, monitor: training images, and images watched (never selected on) each epoch.
+        folder: holds ``checkpoint.pt`` and ``log.csv``.
+    """
+
+    def __init__(
+        self, model: ModelAdapter, recipe: Recipe, train: Pictures, monitor: Pictures, folder: Path
+    ) -> None:
+        self.model, self.recipe, self.train, self.monitor = model, recipe, train, monitor
+        self.folder = folder
+        self.device = next(model.parameters()).device
+        self.model.unlock()
+        decay = [p for p in model.net.parameters() if p.dim() > 1]
+        plain = [p for p in model.net.parameters() if p.dim() <= 1]
+        groups = [
+            {"params": decay, "weight_decay": recipe.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe.lr)
+        self.steps = len(train.labels) // recipe.batch_size
+        if not self.steps:
+            raise UsageError(
+                f"batch size {recipe.batch_size} is larger than the {len(train.labels)} training "
+                "images: choose a smaller one."
+            )
+        self.epoch = 0
+        self.log: list[dict[str, Any]] = []
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the state after the last finished epoch is."""
+        return self.folder / "checkpoint.pt"
+
+    def resume(self) -> bool:
+        """Load the state of an earlier call; True when there was one.
+
+        Raises:
+            UsageError: the state was made by another recipe.
+        """
+        if not self.checkpoint.is_file():
+            return False
+        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        if state["recipe"] != self.recipe.facts():
+            changed = sorted(
+                k for k, v in self.recipe.facts().items() if state["recipe"].get(k) != v
+            )
+            raise UsageError(
+                f"'{self.folder}' holds a training with other settings ({', '.join(changed)}): "
+                "choose another --out, or delete it to start anew."
+            )
+        self.model.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.log = state["epoch"], state["log"]
+        return True
+
+    def save(self) -> None:
+        """Write the state atomically."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            "recipe": self.recipe.facts(),
+            "net": self.model.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "log": self.log,
+        }
+        temporary = self.checkpoint.with_suffix(".tmp")
+        torch.save(state, temporary)
+        os.replace(temporary, self.checkpoint)
+        with (self.folder / "log.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, LOG_COLUMNS)
+            writer.writeheader()
+            writer.writerows(self.log)
+
+    def fit(self, tick: Callable[[int, int, float], None]) -> None:
+        """Train the remaining epochs; ``tick(step, steps, loss)`` after every step."""
+        final = self.model.card.time_steps
+        switch = self.recipe.one_step_epochs(final)
+        while self.epoch < self.recipe.epochs:
+            self.model.time_steps = 1 if self.epoch < switch else final
+            started = time.monotonic()
+            loss, accuracy = self.one_epoch(tick)
+            watched = accuracy_of(self.model, self.monitor)
+            self.epoch += 1
+            row = (
+                self.epoch,
+                self.model.time_steps,
+                round(self.optimizer.param_groups[0]["lr"], 8),
+                round(loss, 5),
+                round(accuracy, 5),
+                round(float(np.mean(watched)), 5),
+                round(time.monotonic() - started, 1),
+            )
+            self.log.append(dict(zip(LOG_COLUMNS, row, strict=True)))
+            self.save()
+        self.model.time_steps = final
+        self.model.unlock(False)
+
+    def one_epoch(self, tick: Callable[[int, int, float], None]) -> tuple[float, float]:
+        """One pass over the training images: (mean loss, accuracy on augmented images)."""
+        # Order and augmentation depend on (seed, epoch) alone, so a resumed run repeats them.
+        rng = np.random.default_rng((self.recipe.seed, self.epoch))
+        order = rng.permutation(len(self.train.labels))
+        self.model.train()
+        total, correct = 0.0, 0
+        size = self.recipe.batch_size
+        for step in range(self.steps):
+            self.set_rate(self.epoch * self.steps + step)
+            chosen = order[step * size : (step + 1) * size]
+            pixels = augment(self.train.pixels[chosen], self.recipe.augment, rng)
+            y = torch.from_numpy(self.train.labels[chosen]).to(self.device)
+            loss, logits = self.step(to_unit(pixels, self.device), y)
+            total += loss
+            correct += int((logits.argmax(1) == y).sum())
+            tick(step + 1, self.steps, total / (step + 1))
+        self.model.eval()
+        return total / self.steps, correct / (self.steps * size)
+
+    def step(self, x: Tensor, y: Tensor) -> tuple[float, Tensor]:
+        """One optimiser step: (loss, logits of the last term)."""
+        mixed = self.recipe.precision == "bfloat16"
+        smoothing = self.recipe.label_smoothing
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
+            terms = self.model.training_logits(x)
+        loss = torch.stack(
+            [
+                weight * nn.functional.cross_entropy(z.float(), y, label_smoothing=smoothing)
+                for weight, z in terms
+            ]
+        ).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return float(loss.detach()), terms[-1][1].detach()
+
+    def set_rate(self, step: int) -> None:
+        """Linear warm-up, then cosine from ``lr`` to ``lr / 100``."""
+        total = self.steps * self.recipe.epochs
+        warm = max(1, int(total * self.recipe.warmup))
+        if step < warm:
+            share = (step + 1) / warm
+        else:
+            progress = (step - warm) / max(1, total - warm)
+            share = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.lr * share
+
+
+def to_unit(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """uint8 [B, C, H, W] -> float32 in [0, 1] on ``device``."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).to(device).float().div_(255)
+
+
+def accuracy_of(model: ModelAdapter, pictures: Pictures) -> NDArray[np.bool_]:
+    """Which images are classified correctly, bool [N], in float32 and eval mode."""
+    device = next(model.parameters()).device
+    correct: list[Sequence[bool]] = []
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        for start in range(0, len(pictures.labels), EVAL_BATCH):
+            part = slice(start, start + EVAL_BATCH)
+            logits = model(to_unit(pictures.pixels[part], device))
+            correct.append(logits.argmax(1).cpu().numpy() == pictures.labels[part])
+    model.train(training)
+    return np.concatenate(correct)

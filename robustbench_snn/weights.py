@@ -1,0 +1,173 @@
+"""Where weights come from and how a file becomes a strict state dict. Never arbitrary pickle."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from robustbench_snn.errors import UsageError
+
+if TYPE_CHECKING:
+    from robustbench_snn.adapter import ModelAdapter
+
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+_WRAPPERS = ("state_dict", "model")
+
+
+def load_weights(model: ModelAdapter, source: str | None = None, ema: bool = False) -> None:
+    """Load ``source`` (default: the card's checkpoint) into ``model``, strictly.
+
+    Floating-point tensors are converted to the parameter's type (float16 files give float32
+    models). Sets ``model.weights_sha256``; leaves a model without any checkpoint untrained.
+
+    Args:
+        model: the adapter to fill.
+        source: path, ``hub:OWNER/REPO/FILE[@REVISION]``, or None.
+        ema: read ``state_dict_ema`` of a timm checkpoint instead of ``state_dict``.
+
+    Raises:
+        UsageError: missing file, wrong hash, not a checkpoint, or another architecture.
+    """
+    checkpoint = model.card.checkpoint
+    if source is None:
+        if checkpoint is None:
+            return
+        path, expected = locate(checkpoint.source), checkpoint.sha256
+    else:
+        path, expected = locate(source), None
+    found = file_sha256(path)
+    if expected and found != expected:
+        raise UsageError(
+            f"weights of '{model.card.name}' ({path.name}) have sha256 {found[:12]}…, the card "
+            f"says {expected[:12]}…: the file is damaged or another; fetch it again."
+        )
+    state = model.state_dict_map(read_state_dict(path, ema))
+    check_fit(model, state, path)
+    model.net.load_state_dict(state, strict=True)
+    model.weights_sha256 = found
+
+
+def locate(source: str) -> Path:
+    """The local file behind ``package:``, ``file:``, ``hub:`` or a plain path."""
+    if source.startswith("package:"):
+        return CHECKPOINTS / source.removeprefix("package:")
+    if source.startswith("hub:"):
+        return download(source.removeprefix("hub:"))
+    path = Path(source.removeprefix("file:")).expanduser()
+    if not path.is_file():
+        raise UsageError(
+            f"weights '{source}' were asked for, but there is no such file: check the path."
+        )
+    return path
+
+
+def download(address: str) -> Path:
+    """A file of the Hub, ``OWNER/REPO/FILE[@REVISION]``, through its local cache.
+
+    Raises:
+        UsageError: a malformed address, or no network and not in the cache.
+    """
+    from huggingface_hub import hf_hub_download
+
+    address, _, revision = address.partition("@")
+    parts = address.split("/", 2)
+    if len(parts) != 3:
+        raise UsageError(f"'hub:{address}' is no file of the Hub: write hub:OWNER/REPO/FILE.")
+    try:
+        found = hf_hub_download(
+            "/".join(parts[:2]), parts[2], revision=revision or None, etag_timeout=5
+        )
+    except Exception as error:
+        raise UsageError(
+            f"'{parts[2]}' of '{'/'.join(parts[:2])}' could not be fetched from the Hub "
+            f"({type(error).__name__}): check the network and the name, or download the file and "
+            "give its path with --weights."
+        ) from error
+    return Path(found)
+
+
+def file_sha256(path: Path) -> str:
+    """Lower-case hex sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_state_dict(path: Path, ema: bool = False) -> dict[str, Tensor]:
+    """The tensors of a safetensors file or of a torch checkpoint (weights only).
+
+    Layouts: a bare state dict, or one under ``state_dict`` or ``model`` (``state_dict_ema`` with
+    ``ema``); a leading ``module.`` is dropped; ``argparse.Namespace`` is the one class allowed
+    beside tensors.
+
+    Raises:
+        UsageError: not such a file, or one with other objects in it.
+    """
+    head = path.open("rb").read(256)
+    if head.lstrip()[:1] == b"<" or not head:
+        what = "an HTML page, as a failed download leaves it" if head else "empty"
+        raise UsageError(f"'{path}' is not a checkpoint but {what}: download the file again.")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise UsageError(f"'{path}' is not a readable safetensors file ({error}).") from error
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UsageError(
+            f"'{path}' holds objects other than tensors, numbers and text, which could run code "
+            "when loaded, or is no checkpoint at all: save the state dict alone "
+            "(safetensors.torch.save_file) and use that file."
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no content"
+        raise UsageError(f"'{path}' is not a readable torch checkpoint ({reason}).") from error
+    return unwrap(content, path, ema)
+
+
+def unwrap(content: Any, path: Path, ema: bool) -> dict[str, Tensor]:
+    """The state dict inside a checkpoint of any known layout."""
+    wanted = ("state_dict_ema",) if ema else _WRAPPERS
+    state = content
+    if isinstance(content, dict):
+        held = [key for key in wanted if isinstance(content.get(key), dict)]
+        if ema and not held:
+            raise UsageError(f"'{path}' has no 'state_dict_ema': it holds {sorted(content)[:8]}.")
+        state = content[held[0]] if held else content
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UsageError(
+            f"'{path}' holds no state dict: expected tensors by name, bare or under "
+            "'state_dict' or 'model'."
+        )
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def check_fit(model: ModelAdapter, state: dict[str, Tensor], path: Path) -> None:
+    """Raise UsageError naming the first differences between a file and the network."""
+    own = model.net.state_dict()
+    missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    shapes = [
+        f"{key} {list(state[key].shape)} instead of {list(own[key].shape)}"
+        for key in own.keys() & state.keys()
+        if own[key].shape != state[key].shape
+    ]
+    if not (missing or surplus or shapes):
+        return
+    facts = [
+        f"{len(found)} {what} (first: {sorted(found)[0]})"
+        for what, found in (("missing", missing), ("unknown", surplus), ("misshapen", shapes))
+        if found
+    ]
+    raise UsageError(
+        f"'{path}' does not fit model '{model.card.name}': of {len(own)} tensors "
+        f"{', '.join(facts)}; it is a checkpoint of another architecture or size."
+    )
