@@ -112,7 +112,8 @@ def _report(config: RunConfig, rows: Sequence[Row]) -> int:
     if any("untrained" in row["flags"] for row in rows):
         print(f"{UNTRAINED}. Train a model or give --weights before quoting any of these numbers.")
     failed = [row for row in rows if row["status"] != "ok"]
-    print(f"results: {config.out} ({len(rows) - len(failed)} files)")
+    count = len(rows) - len(failed)
+    print(f"results: {config.out} ({count} file{'s' if count != 1 else ''})")
     for row in failed[:_ERRORS_SHOWN]:
         where = f"{row['model']} {row['attack']} samples {row['start']}-{row['stop'] - 1}"
         print(f"failed: {where}: {row['error']}", file=sys.stderr)

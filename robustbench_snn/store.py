@@ -74,7 +74,11 @@ def write_shard(root: str | Path, key: str, row: Mapping[str, Any]) -> Path:
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            pq.write_table(pa.Table.from_pylist([full], schema=_arrow_schema()), file)
+            table = pa.Table.from_pylist([full], schema=_arrow_schema())
+            # Of one row, all that would be the larger part of the file.
+            pq.write_table(
+                table, file, use_dictionary=False, write_statistics=False, store_schema=False
+            )
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -104,8 +108,9 @@ def _read(path: Path, columns: list[str] | None = None) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        with open(path, "rb") as file:
-            table = pq.read_table(file, columns=columns)
+        # One row needs no thread pool, whose threads may outlive the interpreter and abort it.
+        with pq.ParquetFile(path) as file:
+            table = file.read(columns, use_threads=False)
     except (pa.ArrowException, OSError):
         return None
     known = {"key", "schema_version", "status"} <= set(table.column_names)
@@ -192,12 +197,12 @@ class Results:
 
     def frame(self) -> pd.DataFrame:
         """One row per finished shard; list columns hold NumPy arrays."""
-        frame = self._table.to_pandas()
+        frame = self._table.to_pandas(use_threads=False)
         return frame[frame["status"] == "ok"].reset_index(drop=True)
 
     def failed(self) -> pd.DataFrame:
         """One row per failed shard, with its ``error``."""
-        frame = self._table.to_pandas()
+        frame = self._table.to_pandas(use_threads=False)
         return frame[frame["status"] != "ok"].reset_index(drop=True)
 
     def samples(self) -> pd.DataFrame:

@@ -35,7 +35,7 @@ def test_shards_add_up():
     (line,) = lines([row(flags=["zero-grad"]), row(n=50, clean=40, robust=5, flags=["norm"])])
     assert line.record() == {
         "model": "m.d",
-        "attack": "pgd ε=8/255 px, step_size=2/255, steps=10",
+        "attack": "pgd ε=8/255 px, step=2/255, steps=10",
         "n": "150",
         "clean % [95 % CI]": format_accuracy(130, 150),
         "robust % [95 % CI]": format_accuracy(35, 150),

@@ -149,7 +149,12 @@ def print_table(found: Sequence[Line], config: RunConfig, text: str) -> None:
 
     table = Table(caption=text, caption_justify="left")
     for name in columns:
-        table.add_column(name, justify="right" if name == "n" or "%" in name else "left")
+        number = name == "n" or "%" in name
+        table.add_column(
+            name, justify="right" if number else "left", no_wrap=number, overflow="fold"
+        )
     for record in records:
-        table.add_row(*(record[name] for name in columns))
+        # The caption names the data set, and terminals are narrow.
+        short = record | {"model": record["model"].removesuffix(f".{config.dataset}")}
+        table.add_row(*(short[name] for name in columns))
     Console().print(table)

@@ -15,7 +15,7 @@ from robustbench_snn.report.tables import format_accuracy
 UNTRAINED = "untrained weights: not a result"
 COLUMNS = ("model", "attack", "n", "clean % [95 % CI]", "robust % [95 % CI]", "flags")
 
-_ALWAYS_SHOWN = ("step_size", "alpha", "steps")
+_ALWAYS_SHOWN = {"step_size": "step", "alpha": "step", "steps": "steps"}
 
 
 @dataclass
@@ -76,12 +76,16 @@ def lines(rows: Iterable[Mapping[str, Any]]) -> list[Line]:
 
 
 def describe(spec: AttackSpec) -> str:
-    """``pgd ε=8/255 px, step_size=2/255, steps=10``: the bound first, then what matters."""
+    """``pgd ε=8/255 px, step=2/255, steps=10``: the bound first, then what matters."""
     params = dict(spec.params)
     shown = []
     if "eps" in params:
         shown.append(f"ε={format_distance(float(params['eps']))} px")
-    shown += [f"{key}={format_param(key, params[key])}" for key in _ALWAYS_SHOWN if key in params]
+    shown += [
+        f"{text}={format_param(key, params[key])}"
+        for key, text in _ALWAYS_SHOWN.items()
+        if key in params
+    ]
     if params.get("random_start") is False:
         shown.append("no random start")
     return " ".join([spec.name, ", ".join(shown)]).strip()
