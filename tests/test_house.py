@@ -12,6 +12,7 @@ import robustbench_snn
 PACKAGE = Path(robustbench_snn.__file__).parent
 ROOT = PACKAGE.parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
+FOLDERS = ("robustbench_snn", "experiments", "benchmarks", "tests")
 
 # A module may import from its own layer and the layers above it in this list.
 LAYERS = [
@@ -109,9 +110,34 @@ def test_rooms_without_torch_stay_so():
             assert "torch" not in {name.partition(".")[0] for name in found}, path
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_files_are_small(path):
-    assert len(path.read_text().splitlines()) <= 400
+def all_sources():
+    return [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def test_files_are_small():
+    sizes = {path: len(path.read_text().splitlines()) for path in all_sources()}
+    assert len(sizes) > len(SOURCES)
+    assert {path: size for path, size in sizes.items() if size > 400} == {}
+
+
+def test_functions_fit_a_screen():
+    long = []
+    for path in all_sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 60:
+                long.append(f"{path.name}:{node.name}")
+    assert long == []
+
+
+def test_public_signatures_are_typed_and_documented():
+    lacking = []
+    for path in SOURCES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != "_":
+                typed = isinstance(node, ast.ClassDef) or node.returns is not None
+                if not typed or not ast.get_docstring(node):
+                    lacking.append(f"{module_name(path)}.{node.name}")
+    assert lacking == []
 
 
 def loaded_after(code):

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from robustbench_snn.card import Checkpoint, ModelCard
+from robustbench_snn.catalogue import Entry
+from robustbench_snn.errors import UsageError
 from robustbench_snn.options import read_arguments
 from robustbench_snn.presets import to_toml
-from robustbench_snn.resolve import resolve
+from robustbench_snn.registry import Registry
+from robustbench_snn.resolve import choose_models, resolve
 from robustbench_snn.run import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,6 +26,8 @@ BAD = [
     ("--model qkformer-tiny.digit-scene", "did you mean 'qkformer-tiny.digit-scenes'"),
     ("--dataset digit-scene", "did you mean 'digit-scenes'"),
     ("--dataset cifar10 --model qkformer-tiny.digit-scenes", "would mean nothing"),
+    ("--model sdt-8*", "no model in the catalogue fits 'sdt-8*' and classifies 'digit-scenes'"),
+    ("--model qkformer-tiny.digit-scenes --model qkformer-4-384.cifar10", "different data sets"),
     ("--attack pgdd", "did you mean 'pgd'"),
     ("--attack fgsm --steps 10", "takes a single step"),
     ("--attack clean --eps 0.1", "measures clean accuracy"),
@@ -124,10 +130,41 @@ def test_a_model_named_alone_brings_its_data_set():
     assert (config.models, config.dataset) == (("qkformer-4-384.cifar10",), "cifar10")
 
 
-def test_untrained_models_stand_in_with_a_note_where_none_is_trained():
-    config, notes = resolve(read_arguments(["--dataset", "cifar10"]).settings)
-    assert config.models
-    assert "not results" in notes[0]
+@pytest.fixture
+def small_catalogue(monkeypatch):
+    models = Registry("model")
+    for name, weights in [("a-1", "package:a"), ("a-2", None), ("b-1", "package:b"), ("c-1", None)]:
+        checkpoint = Checkpoint(weights) if weights else None
+        card = ModelCard(name, "digit-scenes", 10, (3, 32, 32), 1, checkpoint=checkpoint)
+        models.add(name, Entry(card, object))
+    monkeypatch.setattr("robustbench_snn.catalogue.MODELS", models)
+    monkeypatch.setattr("robustbench_snn.resolve.MODELS", models)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "names", "notes"),
+    [
+        ([], ["a-1", "b-1"], 0),
+        (["all"], ["a-1", "b-1"], 0),
+        (["a-*"], ["a-1"], 0),
+        (["a-2", "a-*"], ["a-2", "a-1"], 0),
+        (["c-*"], ["c-1"], 1),
+        (["b-1", "all", "b-1"], ["b-1", "a-1"], 0),
+    ],
+)
+@pytest.mark.usefixtures("small_catalogue")
+def test_patterns_prefer_trained_models(patterns, names, notes):
+    found, said = choose_models(patterns, "digit-scenes", own_weights=False)
+    assert (found, len(said)) == (names, notes)
+    assert all("their numbers are not results" in note for note in said)
+
+
+@pytest.mark.usefixtures("small_catalogue")
+def test_own_weights_belong_to_one_model():
+    assert choose_models(["a-2"], "digit-scenes", own_weights=True) == (["a-2"], [])
+    assert choose_models(["c-*"], "digit-scenes", own_weights=True) == (["c-1"], [])
+    with pytest.raises(UsageError, match=r"2 were chosen \(a-1, b-1\)"):
+        choose_models([], "digit-scenes", own_weights=True)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -252,3 +253,19 @@ def test_untrained_weights_are_the_same_every_time(config):
     first = open_model(config, "tiny-a.test", torch.device("cpu")).state_dict()
     second = open_model(config, "tiny-a.test", torch.device("cpu")).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def peak_memory(config):
+    tracemalloc.start()
+    runner.run(config)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def test_memory_does_not_grow_with_n(config, tmp_path):
+    small = replace(config, attacks=(FGSM,), n=64, out=str(tmp_path / "small"))
+    large = replace(small, n=512, out=str(tmp_path / "large"))
+    runner.run(small)
+    # Eight times the samples may cost the few kilobytes that sixteen rows of scalars take.
+    assert peak_memory(large) < peak_memory(replace(small, seed=1)) + 200_000
