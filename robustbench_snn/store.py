@@ -10,6 +10,7 @@ import os
 import re
 import socket
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,14 +25,31 @@ State = Literal["ok", "failed", "missing", "unreadable"]
 _KEY_DIGITS = 20
 
 
-def shard_path(root: str | Path, row: Mapping[str, Any]) -> Path:
+@dataclass(frozen=True)
+class Layout:
+    """One kind of rows.
+
+    Attributes:
+        columns: column name to type; ``key``, ``schema_version``, ``status``, ``start`` and
+            ``stop`` are among them.
+        folders: the columns whose values name the folders above a file.
+    """
+
+    columns: Mapping[str, str]
+    folders: tuple[str, ...]
+
+
+RUNS = Layout(COLUMNS, ("model", "dataset", "attack"))
+
+
+def shard_path(root: str | Path, row: Mapping[str, Any], layout: Layout = RUNS) -> Path:
     """Where ``row`` lives under ``root``; needs its identity columns only."""
-    parts = [re.sub(r"[^\w.+-]+", "-", str(row[key])) for key in ("model", "dataset", "attack")]
+    parts = [re.sub(r"[^\w.+-]+", "-", str(row[key])) for key in layout.folders]
     name = f"{row['start']:07d}-{row['stop']:07d}-{row['key'][:_KEY_DIGITS]}.parquet"
     return Path(root, *parts, name)
 
 
-def _arrow_schema() -> Any:
+def _arrow_schema(columns: Mapping[str, str] = COLUMNS) -> Any:
     import pyarrow as pa
 
     types: dict[str, Any] = {
@@ -42,16 +60,17 @@ def _arrow_schema() -> Any:
         "bool": pa.bool_(),
     }
     lists = {f"list<{name}>": pa.list_(kind) for name, kind in types.items()}
-    return pa.schema([(name, (types | lists)[kind]) for name, kind in COLUMNS.items()])
+    return pa.schema([(name, (types | lists)[kind]) for name, kind in columns.items()])
 
 
-def write_shard(root: str | Path, key: str, row: Mapping[str, Any]) -> Path:
+def write_shard(root: str | Path, key: str, row: Mapping[str, Any], layout: Layout = RUNS) -> Path:
     """Write one row so that a reader sees all of it or none of it, even after a power cut.
 
     Args:
         root: results folder, made if missing.
         key: content key of the row (64 hex digits).
-        row: the columns of ``schema.COLUMNS``; those left out are stored as missing.
+        row: the columns of ``layout``; those left out are stored as missing.
+        layout: what kind of row it is.
 
     Returns:
         The file written; an older file of the same key is replaced.
@@ -62,19 +81,19 @@ def write_shard(root: str | Path, key: str, row: Mapping[str, Any]) -> Path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    unknown = set(row) - set(COLUMNS)
+    unknown = set(row) - set(layout.columns)
     if unknown:
         raise KeyError(f"columns not in the schema: {sorted(unknown)}")
-    full = {name: row.get(name) for name in COLUMNS} | {
+    full = {name: row.get(name) for name in layout.columns} | {
         "key": key,
         "schema_version": SCHEMA_VERSION,
     }
-    path = shard_path(root, full)
+    path = shard_path(root, full, layout)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            table = pa.Table.from_pylist([full], schema=_arrow_schema())
+            table = pa.Table.from_pylist([full], schema=_arrow_schema(layout.columns))
             # Of one row, all that would be the larger part of the file.
             pq.write_table(
                 table, file, use_dictionary=False, write_statistics=False, store_schema=False
@@ -165,10 +184,13 @@ class Results:
         self.notes = notes
 
     @classmethod
-    def load(cls, root: str | Path, keys: Collection[str] | None = None) -> Results:
+    def load(
+        cls, root: str | Path, keys: Collection[str] | None = None, layout: Layout = RUNS
+    ) -> Results:
         """Read every row under ``root``, or those of ``keys``.
 
-        Broken files are noted and skipped; columns of newer releases are kept.
+        Broken files are noted and skipped, rows of other layouts are passed over; columns of
+        newer releases are kept.
 
         Raises:
             UsageError: there is no such folder, or a row has a newer schema version.
@@ -178,7 +200,7 @@ class Results:
         if not Path(root).is_dir():
             raise UsageError(f"results folder '{root}' does not exist: run an evaluation first.")
         wanted = None if keys is None else {key[:_KEY_DIGITS] for key in keys}
-        tables, notes = [_arrow_schema().empty_table()], []
+        tables, notes = [_arrow_schema(layout.columns).empty_table()], []
         for path in sorted(Path(root).rglob("*.parquet")):
             if path.name.startswith("."):
                 continue
@@ -188,6 +210,8 @@ class Results:
             if table is None:
                 notes.append(f"skipped '{path}': not a whole results file.")
                 continue
+            if not set(layout.folders) <= set(table.column_names):
+                continue  # a row of another layout
             _check_version(path, table.column("schema_version")[0].as_py())
             tables.append(table)
         return cls(pa.concat_tables(tables, promote_options="permissive"), notes)
