@@ -6,7 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from spikingjelly.activation_based import functional
@@ -45,8 +45,8 @@ class ModelAdapter(nn.Module, ABC):
 
     card: ModelCard
     weights_sha256: str = "untrained"
-    # Read by reports: a constant of the class, since the networks take no other neuron.
-    encoding: ClassVar[str] = "direct"
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, card: ModelCard | None = None) -> None:
         super().__init__()
@@ -124,15 +124,11 @@ class ModelAdapter(nn.Module, ABC):
         if torch.compiler.is_compiling():
             return
         name, shape = self.card.name, self.card.input_shape
-        if tuple(x.shape[1:]) != shape and x.dim() != len(shape) + 1:
+        # Sides and time steps may differ: the networks accept any square multiple of their stride.
+        if x.dim() != len(shape) + 1 or x.shape[-3] != shape[-3]:
             raise UsageError(
                 f"model '{name}' takes inputs [B, {', '.join(map(str, shape))}] and got "
                 f"{list(x.shape)}: check the data set and the order of the axes."
-            )
-        if x.shape[-3] != shape[-3]:
-            raise UsageError(
-                f"model '{name}' takes {shape[-3]} channels and got {x.shape[-3]} "
-                f"(input {list(x.shape)}): check the data set and the order of the axes."
             )
         low, high = (float(value) for value in torch.aminmax(x.detach()))
         top = self.card.max_value

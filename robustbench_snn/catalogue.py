@@ -212,7 +212,7 @@ def _register_events() -> None:
 
 
 def _register_installed() -> None:
-    """Models that installed packages announce: entry points to ``package.module:CARD_AND_CLASS``."""
+    """Models of installed packages: entry points to a pair (card, adapter class)."""
     for point in entry_points(group="robustbench_snn.models"):
         card, adapter = point.load()
         register(card, adapter)

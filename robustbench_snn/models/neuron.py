@@ -58,8 +58,9 @@ class FusedLIF(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, tau: float, threshold: float, alpha: float) -> Tensor:
         wide = torch.promote_types(x.dtype, torch.float32)
-        charged = torch.empty(x.shape, dtype=wide, device=x.device)
-        spikes = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+        # Same memory order as x: mixed orders make every pass several times slower.
+        charged = torch.empty_like(x, dtype=wide)
+        spikes = torch.empty_like(x)
         for t in range(x.shape[0]):
             h = charged[t]
             if t == 0:
@@ -78,7 +79,7 @@ class FusedLIF(Function):
         charged, spikes = ctx.saved_tensors
         tau, threshold, alpha = ctx.constants
         s = torch.sub(charged, threshold).mul_(alpha).sigmoid_()
-        gh = torch.ops.aten.sigmoid_backward(grads[0].to(charged.dtype), s)
+        gh = torch.rsub(s, 1).mul_(s).mul_(grads[0])
         for t in range(charged.shape[0] - 2, -1, -1):
             # dv[t]/dh[t] = 1 - s[t] (no gradient through the reset); dh[t+1]/dv[t] = 1 - 1/tau.
             silent = torch.rsub(spikes[t], 1)

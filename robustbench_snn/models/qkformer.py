@@ -90,7 +90,7 @@ class SpikingSelfAttention(nn.Module):
             self.add_module(f"{name}_conv", nn.Conv1d(dim, dim, 1, bias=False))
             self.add_module(f"{name}_bn", nn.BatchNorm1d(dim))
             self.add_module(f"{name}_lif", lif())
-        self.attn_lif = lif(0.5)
+        self.attn_lif: nn.Module = lif(0.5)
         self.proj_conv = nn.Conv1d(dim, dim, 1)
         self.proj_bn = nn.BatchNorm1d(dim)
         self.proj_lif = lif()

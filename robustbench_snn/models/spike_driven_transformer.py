@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from robustbench_snn.errors import UsageError
+from robustbench_snn.models.neuron import LIF
 from robustbench_snn.models.spiking import conv3, lif, over_time, pool, token_mean
 
 
@@ -18,6 +19,10 @@ class MembranePatchEmbed(nn.Module):
     ``pooling`` has one digit a convolution: 1 halves the map. Pools 0-2 act on spikes, pool 3 on
     the batch-norm output. The result is a real-valued membrane current.
     """
+
+    proj_conv3: nn.Conv2d
+    proj_bn3: nn.BatchNorm2d
+    proj_lif3: LIF
 
     def __init__(self, in_channels: int, dim: int, pooling: str) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ constructor argument. Shapes inside are time-first, ``[T, B, C, ...]``.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from spikingjelly.activation_based import functional
@@ -154,7 +154,7 @@ class SpiLiFormer(QKFormer):
     def run_stage(self, x: Tensor, signal: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The last stage: (last block's output, last attention's output), ``[T, B, D, H, W]``."""
         attended = x
-        for block in self.last_stage:
+        for block in cast(list[TransformerBlock], list(self.last_stage)):
             attended = block.attention(x) if signal is None else block.attention(x, signal)
             x = x + attended
             x = x + block.mlp(x)

@@ -1,0 +1,109 @@
+"""``python -m robustbench_snn.check``: is an adapter, or a network, what it claims to be?"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robustbench_snn.errors import UsageError
+
+if TYPE_CHECKING:
+    from robustbench_snn.adapter import ModelAdapter
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    found = argparse.ArgumentParser(
+        prog="python -m robustbench_snn.check",
+        description="Conformance of models (default: every model with weights), or agreement with "
+        "the official ones on golden files.",
+    )
+    found.add_argument("models", nargs="*", metavar="MODEL", help="names, globs or 'all'")
+    found.add_argument("--golden", nargs="+", metavar="FILE", help="golden files to compare with")
+    found.add_argument("--weights", help="checkpoint of the one model named")
+    found.add_argument("--data-dir", help="folder with the model's data set")
+    found.add_argument("--n", type=int, default=64, help="images to check on (default: 64)")
+    found.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    found.add_argument("--plugin", action="append", default=[], help="file that adds models")
+    return found
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command: 0 when everything passes, 1 when something fails, 2 on wrong use."""
+    args = parser().parse_args(argv)
+    try:
+        if args.golden:
+            return check_golden([Path(path) for path in args.golden])
+        return check_models(args)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def check_golden(paths: list[Path]) -> int:
+    """Compare with every golden file; a line each."""
+    from robustbench_snn.golden import report
+
+    failed = 0
+    for path in paths:
+        line, passed = report(path)
+        print(line, flush=True)
+        failed += not passed
+    return 1 if failed else 0
+
+
+def check_models(args: argparse.Namespace) -> int:
+    """Run every conformance check on every model asked for; a line each."""
+    from robustbench_snn.adapter import load_model
+    from robustbench_snn.catalogue import MODELS, load_plugin, model_card
+    from robustbench_snn.conformance import conformance
+    from robustbench_snn.loading import resolve_device
+
+    if args.n < 1:
+        raise UsageError(f"--n {args.n} leaves nothing to check: give at least 1.")
+    added = [name for path in args.plugin for name in load_plugin(path)]
+    names = list(dict.fromkeys(n for pattern in args.models for n in MODELS.match(pattern)))
+    if not names:
+        trained = [name for name in MODELS.names() if model_card(name).checkpoint]
+        names = added or trained
+    if args.weights and len(names) != 1:
+        raise UsageError(f"--weights fits one model, but {len(names)} are named: name one.")
+    failed = 0
+    for name in names:
+        model = load_model(name, args.weights, str(resolve_device(args.device)))
+        x, y, what = samples(model, args)
+        findings = conformance(model, x, y)
+        for finding in findings:
+            verdict = "PASS" if finding.passed else "FAIL"
+            print(f"{name}: {finding.name}: {finding.detail}: {verdict}", flush=True)
+            failed += not finding.passed
+        state = "untrained" if model.weights_sha256 == "untrained" else model.weights_sha256[:12]
+        print(f"{name}: {len(findings)} checks on {len(y)} {what}, weights {state}")
+    return 1 if failed else 0
+
+
+def samples(model: ModelAdapter, args: argparse.Namespace) -> tuple[Any, Any, str]:
+    """Images and labels of the model's data set, or seeded noise where it is not at hand."""
+    import torch
+
+    from robustbench_snn.data import DATASETS, load_dataset
+
+    card, device = model.card, next(model.parameters()).device
+    known = card.dataset in DATASETS.names()
+    if known and (args.data_dir or DATASETS.get(card.dataset).hub_id is None):
+        folder = Path(args.data_dir) if args.data_dir else None
+        data = load_dataset(card.dataset, "test", folder, card.preprocess)
+        batch = data.batch(range(min(args.n, len(data))))
+        x, y = torch.from_numpy(batch.x), torch.from_numpy(batch.y)
+        return x.to(device), y.to(device), f"images of {card.dataset}"
+    generator = torch.Generator().manual_seed(0)
+    count = min(args.n, 4 if max(card.input_shape) > 64 else 16)
+    x = torch.rand(count, *card.input_shape, generator=generator)
+    y = torch.randint(card.num_classes, (count,), generator=generator)
+    return x.to(device), y.to(device), "noise images (no --data-dir: accuracy not checked)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

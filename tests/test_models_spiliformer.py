@@ -1,0 +1,117 @@
+"""SpiLiFormer's definition: its inhibition, its feedback and every switch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from spikingjelly.activation_based import functional
+from torch import Tensor
+
+from robustbench_snn.errors import UsageError
+from robustbench_snn.models.spiliformer import FFLiDiffAttention, SpiLiFormer
+
+
+def network(**switches: object) -> SpiLiFormer:
+    torch.manual_seed(0)
+    model = SpiLiFormer("cifar", 64, heads=4, num_classes=5, **switches)  # type: ignore[arg-type]
+    # Batch statistics of a fresh network, so that every layer of it fires in eval mode.
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        model(images())
+    functional.reset_net(model)
+    return model.eval()
+
+
+def images(steps: int = 4) -> Tensor:
+    x = 2 * torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    return x.expand(steps, *x.shape)
+
+
+def test_mask_fires_on_excitation_minus_inhibition() -> None:
+    attention = FFLiDiffAttention(8, heads=2)
+    q = torch.zeros(1, 1, 8, 3)
+    q[0, 0, 0:2, 0] = 4.0  # head 0: two excitatory spikes at token 0
+    q[0, 0, 0:2, 1] = 4.0
+    q[0, 0, 4:6, 1] = 4.0  # head 0: two inhibitory spikes at token 1 cancel them
+    q[0, 0, 4:6, 2] = 4.0  # inhibition alone at token 2
+    drive = attention.token_drive(q)
+    assert drive[0, 0, :, 0].tolist() == [[2.0, 0.0, -2.0], [0.0, 0.0, 0.0]]
+    assert attention.attn_lif(drive)[0, 0, 0, 0].tolist() == [1.0, 0.0, 0.0]
+
+
+def test_passes_and_choice_of_logits() -> None:
+    first, second = network().passes(images())
+    assert (first - second).abs().max() > 0
+    assert torch.equal(network()(images()), second)
+    for choice, expected in (("first", first), ("mean", (first + second) / 2)):
+        model = network(logits=choice)
+        model.load_state_dict(network().state_dict())
+        assert torch.equal(model(images()), expected)
+
+
+def test_equal_prompts_feed_nothing_back() -> None:
+    model = network()
+    model.prompt2.data.copy_(model.prompt1.data)
+    output = torch.randint(0, 4, (2, 3, 64, 8, 8)).float()
+    assert model.feedback(output).abs().max() == 0
+
+
+def test_token_and_channel_masks_in_closed_form() -> None:
+    tokens = torch.tensor([[[[1.0, 2.0], [0.0, 3.0]]]])  # [T=1, B=1, D=2, N=2]
+    prompt = torch.tensor([0.1, 0.2])
+    token = network().mask(tokens, prompt)
+    assert torch.allclose(token, torch.tensor([[[[0.1, 0.8]]]]))
+    channel = network(fb_prompt="channel").mask(tokens, prompt)
+    assert torch.allclose(channel, torch.tensor([[[[0.1, 0.2], [0.0, 0.6]]]]))
+    cosine = network(fb_cosine=True).mask(tokens, prompt)
+    expected = torch.tensor([0.1 / 0.05**0.5, 0.8 / (13 * 0.05) ** 0.5])
+    assert torch.allclose(cosine[0, 0, 0], expected)
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [
+        {"fb_source": "attn"},
+        {"fb_prompt": "channel"},
+        {"fb_cosine": True},
+        {"carry_state": True},
+        {"attn_neuron": False},
+    ],
+    ids=lambda s: next(iter(s)),
+)
+def test_every_switch_changes_the_second_pass_alone(switches: dict[str, object]) -> None:
+    # Of one network with one switch turned, so that nothing else can differ.
+    model, plain = network(**switches), network()
+    model.load_state_dict(plain.state_dict())
+    first, second = model.passes(images())
+    plain_first, plain_second = plain.passes(images())
+    if "attn_neuron" not in switches:
+        assert torch.equal(first, plain_first)
+    assert not torch.equal(second, plain_second)
+
+
+def test_ablations_drop_what_they_name() -> None:
+    without_fb = network(fb=False)
+    assert len(without_fb.passes(images())) == 1
+    assert not any("fb_" in name or "prompt" in name for name in without_fb.state_dict())
+    kinds = {getattr(m, "kind", None) for m in network(ff=False).modules()}
+    assert "ff_lidiff" not in kinds
+    assert "token_mask" in kinds
+
+
+def test_gradient_reaches_prompts_feedback_and_input() -> None:
+    model = network()
+    x = images().clone().requires_grad_()
+    model(x)[:, 0].sum().backward()
+    for value in (model.prompt1, model.prompt2, model.last_stage[0].attention.fb_linear.weight, x):
+        assert value.grad is not None
+        assert value.grad.abs().sum() > 0
+
+
+def test_unknown_switch_and_indivisible_width_are_refused() -> None:
+    with pytest.raises(UsageError, match="fb_source='token' is unknown"):
+        network(fb_source="token")
+    with pytest.raises(UsageError, match="do not divide"):
+        SpiLiFormer("cifar", 48, heads=8)
