@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
+from torch import Tensor
+
+from robustbench_snn.adapter import ModelAdapter
 from robustbench_snn.config import RunConfig
 from robustbench_snn.conformance import preflight
 from robustbench_snn.data.base import ImageDataset
-from robustbench_snn.errors import PreflightRefused
+from robustbench_snn.errors import PreflightRefused, UsageError
 from robustbench_snn.loading import identify
+from robustbench_snn.memory import with_backoff
 from robustbench_snn.plan import (
     Cell,
     DataIdentity,
@@ -180,9 +185,22 @@ def check_models(config: RunConfig, worker: Worker, todo: Sequence[Task]) -> Non
         opened: ImageDataset = worker.data(model.card)
         n = min(_PREFLIGHT_SAMPLES, len(opened), config.n or _PREFLIGHT_SAMPLES)
         batch = opened.batch(range(n))
+        x, y = worker.tensors(batch.x, batch.y)
         try:
-            preflight(model, *worker.tensors(batch.x, batch.y))
+            with_backoff(partial(_preflight, model, x, y), n)
         except PreflightRefused as refused:
             reasons.append(str(refused))
+        except UsageError:
+            raise
+        except Exception as error:
+            reasons.append(
+                f"model '{name}' cannot answer its first {n} samples "
+                f"({type(error).__name__}: {error}), so nothing can be measured: "
+                f"python -m robustbench_snn.check {name} shows where."
+            )
     if reasons:
         raise PreflightRefused("\n".join(reasons))
+
+
+def _preflight(model: ModelAdapter, x: Tensor, y: Tensor, size: int) -> None:
+    preflight(model, x[:size], y[:size])

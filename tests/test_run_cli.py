@@ -11,6 +11,7 @@ from robustbench_snn.errors import UsageError
 from robustbench_snn.options import read_arguments
 from robustbench_snn.presets import to_toml
 from robustbench_snn.registry import Registry
+from robustbench_snn.report.summary import UNTRAINED
 from robustbench_snn.resolve import choose_models, resolve
 from robustbench_snn.run import main
 
@@ -223,3 +224,47 @@ def test_list_names_everything(capsys):
     text = capsys.readouterr().out
     for name in ("qkformer-4-384.cifar10", "digit-scenes", "fgsm", "pgd", "torchattacks:NAME"):
         assert name in text
+
+
+PLUGIN = Path(__file__).parent / "tiny_models.py"
+
+
+def tiny_run(out, *words):
+    words = ["--model", "tiny-a.test", "--n", "16", "--out", str(out), *words]
+    return main(["--plugin", str(PLUGIN), "--device", "cpu", "--attack", "fgsm", *words])
+
+
+def test_a_run_prints_its_table_and_where_the_results_are(tmp_path, capsys):
+    assert tiny_run(tmp_path) == 0
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert lines[2].startswith("| tiny-a.test | fgsm ε=8/255 px |  16 |")
+    assert UNTRAINED in lines[2]
+    assert f"results: {tmp_path} (1 file)" in lines
+    assert lines[-1].startswith("next: python -m robustbench_snn.run --model tiny-a.test --n 16")
+    assert "n=16" in captured.err.splitlines()[0]
+    assert tiny_run(tmp_path, "--quiet") == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out.splitlines()[2] == lines[2]
+
+
+def test_a_refused_model_is_code_4(tmp_path, capsys, monkeypatch):
+    (tmp_path / "broken").touch()
+    monkeypatch.setenv("TINY_BREAK", str(tmp_path / "broken"))
+    assert tiny_run(tmp_path / "out") == 4
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("refused: model 'tiny-a.test' cannot answer")
+
+
+def test_failed_shards_are_code_3(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("TINY_BREAK", str(tmp_path / "broken"))
+    monkeypatch.setattr(
+        "robustbench_snn.runner.check_models", lambda *_: (tmp_path / "broken").touch()
+    )
+    assert tiny_run(tmp_path / "out") == 3
+    captured = capsys.readouterr()
+    assert "1 failed shard" in captured.out
+    assert "failed: tiny-a.test fgsm samples 0-15: RuntimeError: the test broke it" in captured.err
+    assert "tries them again" in captured.err

@@ -212,6 +212,19 @@ def test_a_refused_model_stops_everything(config, monkeypatch):
     assert list(Path(config.out).rglob("*.parquet")) == []
 
 
+def test_a_model_that_raises_at_once_is_refused(config, tmp_path, monkeypatch):
+    (tmp_path / "broken").touch()
+    monkeypatch.setenv("TINY_BREAK", str(tmp_path / "broken"))
+    with pytest.raises(PreflightRefused, match=r"cannot answer .* the test broke it"):
+        runner.run(config)
+
+
+def test_preflight_fits_into_memory_too(config, monkeypatch):
+    monkeypatch.setenv("TINY_MEMORY", "16")
+    rows = runner.run(config)
+    assert {row["status"] for row in rows} == {"ok"}
+
+
 def test_mistakes_in_the_request_are_not_failed_shards(config, monkeypatch):
     def refuse(self, model, task):
         raise UsageError("the folder is gone: bring it back")
