@@ -21,6 +21,7 @@ LAYERS = [
     {"config", "store", "report.tables"},
     {
         "presets",
+        "memory",
         "catalogue",
         "adapter",
         "weights",
