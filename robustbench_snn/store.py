@@ -33,13 +33,15 @@ class Layout:
         columns: column name to type; ``key``, ``schema_version``, ``status``, ``start`` and
             ``stop`` are among them.
         folders: the columns whose values name the folders above a file.
+        samples: the columns that hold something of every sample.
     """
 
     columns: Mapping[str, str]
     folders: tuple[str, ...]
+    samples: Collection[str]
 
 
-RUNS = Layout(COLUMNS, ("model", "dataset", "attack"))
+RUNS = Layout(COLUMNS, ("model", "dataset", "attack"), SAMPLES)
 
 
 def shard_path(root: str | Path, row: Mapping[str, Any], layout: Layout = RUNS) -> Path:
@@ -136,11 +138,11 @@ def _read(path: Path, columns: list[str] | None = None) -> Any:
     return table if known and table.num_rows == 1 else None
 
 
-def read_light(path: Path) -> dict[str, Any] | None:
+def read_light(path: Path, layout: Layout = RUNS) -> dict[str, Any] | None:
     """The row in ``path`` without its per-sample lists; None if missing or unreadable."""
     if not path.exists():
         return None
-    table = _read(path, [name for name in COLUMNS if name not in SAMPLES])
+    table = _read(path, [name for name in layout.columns if name not in layout.samples])
     return None if table is None else dict(table.to_pylist()[0])
 
 
