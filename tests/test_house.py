@@ -28,7 +28,6 @@ LAYERS = [
         "models",
         "data",
         "attacks",
-        "explain",
         "corruptions",
     },
     {"plan", "rows", "measure", "loading", "conformance", "worker", "runner", "report"},

@@ -1,0 +1,148 @@
+"""Sheets of tiles from stored maps, or from a user's photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from robustbench_snn.catalogue import model_card
+from robustbench_snn.data import DATASETS, load_dataset
+from robustbench_snn.errors import UsageError
+from robustbench_snn.explain.choose import Choice
+from robustbench_snn.explain.kinds import map_kind
+from robustbench_snn.explain.sheet import Look, Row, Sheet, Tile
+from robustbench_snn.explain.stored import Measured
+
+DISCLAIMER = (
+    "Maps follow this package's own definitions; no published heatmap of these models can be "
+    "reproduced exactly, their definition being unpublished."
+)
+
+
+def stored_sheet(
+    found: Sequence[Measured],
+    choice: Choice,
+    look: Look,
+    data_dir: Path | None = None,
+    images: dict[str, NDArray[Any]] | None = None,
+    undefined: dict[str, str] | None = None,
+) -> Sheet:
+    """A sheet of one kind of map: a row for each chosen image, a column for each of ``found``.
+
+    Args:
+        found: maps of the same kind by several models (or of clean and changed images).
+        choice: which images.
+        look: how they are drawn; its ``kind`` is that of ``found``.
+        data_dir: folder of the data set's files, as in an evaluation.
+        images: sample id to image as drawn; None reads the data set.
+        undefined: model to the reason why it has no such map; drawn as an empty column.
+    """
+    names = DATASETS.get(str(found[0].facts["dataset"])).class_names
+    pictures = images or dataset_images(found[0], choice.ids, data_dir)
+    rows = [
+        _stored_row(found, sample, pictures[sample], names, choice, undefined or {})
+        for sample in choice.ids
+    ]
+    facts = found[0].facts
+    about = (
+        f"{facts['dataset']} ({facts['dataset_source']}, revision {facts['dataset_revision']}), "
+        f"{facts['split']} split: {choice.rule}."
+    )
+    provenance = {
+        "dataset": facts["dataset"],
+        "dataset_revision": facts["dataset_revision"],
+        "rule": choice.rule,
+        "samples": choice.ids,
+        "maps": [one.facts | {"result_keys": list(one.keys)} for one in found],
+        "undefined": undefined or {},
+    }
+    return Sheet(rows, look, caption(found, look, about), provenance)
+
+
+def dataset_images(
+    one: Measured, ids: Sequence[str], data_dir: Path | None
+) -> dict[str, NDArray[Any]]:
+    """Sample id to image [3, H, W] in [0, 1], as the model saw it.
+
+    Raises:
+        UsageError: the data set's content is no longer what was measured.
+    """
+    facts = one.facts
+    card = model_card(one.model)
+    opened = load_dataset(facts["dataset"], facts["split"], data_dir, card.preprocess)
+    if opened.revision != facts["dataset_revision"]:
+        raise UsageError(
+            f"data set '{facts['dataset']}' has revision {opened.revision}, but the maps were "
+            f"computed on {facts['dataset_revision']}: give the same files with --data-dir."
+        )
+    place = {sample: i for i, sample in enumerate(one.ids)}
+    batch = opened.batch([place[sample] for sample in ids])
+    if batch.ids != list(ids):
+        raise UsageError("stored samples are not a prefix of the data set: compute them again.")
+    return dict(zip(batch.ids, batch.x, strict=True))
+
+
+def _stored_row(
+    found: Sequence[Measured],
+    sample: str,
+    image: NDArray[Any],
+    names: Sequence[str],
+    choice: Choice,
+    undefined: dict[str, str],
+) -> Row:
+    places = [one.ids.index(sample) for one in found]
+    label = int(found[0].labels[places[0]])
+    tiles = [_tile(one, i, names) for one, i in zip(found, places, strict=True)]
+    tiles += [
+        Tile(short(model), None, note=f"not defined: {why}") for model, why in undefined.items()
+    ]
+    mask = None if found[0].masks is None else found[0].masks[places[0]]
+    note = choice.notes.get(sample, "")
+    return Row(sample, image, names[label] + (f" ({note})" if note else ""), tiles, mask)
+
+
+def _tile(one: Measured, i: int, names: Sequence[str]) -> Tile:
+    name = "changed:lift" if one.change else "lift"
+    return Tile(
+        column=short(one.model),
+        values=None if one.maps is None else one.maps[i],
+        predicted=names[int(one.predicted[i])],
+        confidence=float(one.confidence[i]),
+        correct=bool(one.predicted[i] == one.labels[i]),
+        lift=float(one.metrics[name][i]) if name in one.metrics else None,
+    )
+
+
+def short(model: str) -> str:
+    """A model's name without its data set."""
+    return model.rpartition(".")[0] or model
+
+
+def caption(found: Sequence[Measured], look: Look, about: str) -> str:
+    """Everything a reader must know, as sentences."""
+    kind = map_kind(look.kind)
+    blocks = [
+        f"{short(one.model)}: {one.facts['block']}"
+        + (
+            f", pass {one.facts['pass_number']} of {one.facts['passes']}"
+            * (one.facts["passes"] > 1)
+        )
+        + f", T={one.facts['time_steps']}"
+        + (f" ({one.facts['note']})" if one.facts["note"] else "")
+        for one in found
+    ]
+    whose = "for the predicted class" if kind.class_specific else "class-agnostic"
+    untrained = [short(one.model) for one in found if "untrained" in one.flags]
+    parts = [
+        f"{kind.name}: {kind.summary}; {whose}; unit: {kind.unit}.",
+        f"Blocks: {'; '.join(blocks)}.",
+        f"Colours {look.scale.replace('_', ' ')} scale, {look.upsampling} upsampling; "
+        "raw range below each tile.",
+        about,
+        f"Untrained weights, not a result: {', '.join(untrained)}." if untrained else "",
+        DISCLAIMER,
+    ]
+    return " ".join(part for part in parts if part)
