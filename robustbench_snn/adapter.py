@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -230,10 +229,9 @@ def load_model(
     except TypeError as error:
         if not model_args:
             raise
-        known = json.dumps(sorted(card.config))
         raise UsageError(
             f"model '{name}' cannot be built with {dict(model_args)} ({error}): its card sets "
-            f"{known}."
+            f"{', '.join(sorted(entry.card.config))}."
         ) from error
     load_weights(model, weights)
     model.unlock(False)

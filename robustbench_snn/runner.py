@@ -187,7 +187,8 @@ def check_models(config: RunConfig, worker: Worker, todo: Sequence[Task]) -> Non
         batch = opened.batch(range(n))
         x, y = worker.tensors(batch.x, batch.y)
         try:
-            with_backoff(partial(_preflight, model, x, y), n)
+            compare = config.split == "test"  # the split that cards speak of
+            with_backoff(partial(_preflight, model, x, y, compare), n)
         except PreflightRefused as refused:
             reasons.append(str(refused))
         except UsageError:
@@ -202,5 +203,5 @@ def check_models(config: RunConfig, worker: Worker, todo: Sequence[Task]) -> Non
         raise PreflightRefused("\n".join(reasons))
 
 
-def _preflight(model: ModelAdapter, x: Tensor, y: Tensor, size: int) -> None:
-    preflight(model, x[:size], y[:size])
+def _preflight(model: ModelAdapter, x: Tensor, y: Tensor, compare: bool, size: int) -> None:
+    preflight(model, x[:size], y[:size], compare)

@@ -1,0 +1,155 @@
+"""Every registered model passes the checks; adapters with the classic mistakes do not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from spikingjelly.activation_based import neuron
+from torch import Tensor, nn
+
+from robustbench_snn.adapter import ModelAdapter, load_model
+from robustbench_snn.card import Checkpoint, ModelCard, Reported
+from robustbench_snn.catalogue import MODELS, model_card
+from robustbench_snn.check import main
+from robustbench_snn.conformance import conformance, preflight
+from robustbench_snn.data import load_dataset
+from robustbench_snn.errors import PreflightRefused
+
+SHIPPED = [name for name in MODELS.names() if model_card(name).checkpoint]
+
+
+def scenes(n: int) -> tuple[Tensor, Tensor]:
+    batch = load_dataset("digit-scenes").batch(range(n))
+    return torch.from_numpy(batch.x), torch.from_numpy(batch.y)
+
+
+def noise(model: ModelAdapter) -> tuple[Tensor, Tensor]:
+    # One time step and a small side: what is checked does not depend on either.
+    model.time_steps = 1
+    shape = list(model.card.input_shape)
+    shape[-2:] = [32, 32]
+    if len(shape) == 4:
+        shape[0] = 2
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(2, *shape, generator=generator)
+    return x, torch.zeros(2, dtype=torch.int64)
+
+
+@pytest.mark.parametrize("name", MODELS.names())
+def test_every_registered_model_conforms(name: str) -> None:
+    model = load_model(name)
+    shipped = name in SHIPPED and model.card.dataset == "digit-scenes"
+    x, y = scenes(64) if shipped else noise(model)
+    with torch.no_grad():
+        calibrate(model, x)
+    failed = [f for f in conformance(model, x, y) if not f.passed]
+    assert not failed
+
+
+def calibrate(model: ModelAdapter, x: Tensor) -> None:
+    """Give an untrained network batch statistics, without which deep layers stay silent."""
+    if model.weights_sha256 != "untrained":
+        return
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    model.unlock()
+    model(x)
+    model.unlock(False)
+
+
+class Toy(ModelAdapter):
+    card = ModelCard("toy.test", "digit-scenes", 10, (3, 32, 32), 2)
+
+    def build(self) -> nn.Module:
+        torch.manual_seed(0)
+        return ToyNet()
+
+
+class ToyNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 5, stride=4)
+        self.bn = nn.BatchNorm2d(8)
+        self.lif = neuron.LIFNode(tau=2.0, v_threshold=0.2, step_mode="m")
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn(self.conv(x.flatten(0, 1)))
+        return self.head(self.lif(y.view(*x.shape[:2], *y.shape[1:])).mean((-1, -2)))
+
+
+class Forgetful(Toy):
+    """Does not reset its neurons."""
+
+    def prepare(self, x: Tensor) -> Tensor:
+        return self.encode(self.normalise(x))
+
+
+class Moving(Toy):
+    """Lets libraries switch it to train mode."""
+
+    def train(self, mode: bool = True) -> ModelAdapter:
+        return nn.Module.train(self, mode)  # type: ignore[return-value]
+
+
+class Masked(Toy):
+    """Hides its gradient."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.detach()) + 0 * x.sum()
+
+
+class Mixing(Toy):
+    """Lets batch mates influence each other."""
+
+    def normalise(self, x: Tensor) -> Tensor:
+        return x - x.mean(0)
+
+
+class Private(Toy):
+    """Its neuron ignores the surrogate that is installed, and reports none."""
+
+    def spiking_units(self) -> dict[str, nn.Module]:
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "check"),
+    [
+        (Forgetful, "two calls equal"),
+        (Moving, "stays in eval mode"),
+        (Masked, "input gradient alive"),
+        (Mixing, "batch of n equals n batches of 1"),
+        (Private, "surrogate swap leaves logits"),
+    ],
+)
+def test_each_mistake_is_found_by_its_check(kind: type[Toy], check: str) -> None:
+    x, y = scenes(16)
+    failed = {finding.name for finding in conformance(kind(), x, y) if not finding.passed}
+    assert check in failed
+    assert not [f for f in conformance(Toy(), x, y) if not f.passed]
+
+
+def test_preflight_refuses_a_wrong_accuracy_claim() -> None:
+    x, y = scenes(64)
+    model = Toy()
+    preflight(model, x, y)
+    model.weights_sha256 = "0" * 64
+    model.card = replace(
+        model.card,
+        reported=Reported(0.95, 1000, "a claim"),
+        checkpoint=Checkpoint("package:toy.safetensors", "0" * 64),
+    )
+    with pytest.raises(PreflightRefused, match="wrong mean and std"):
+        preflight(model, x, y)
+
+
+def test_check_command(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sdt-tiny.digit-scenes", "--n", "8"]) == 0
+    assert "6 checks on 8 images of digit-scenes" in capsys.readouterr().out
+    assert main(["sdt-tinny.digit-scenes"]) == 2
+    assert "did you mean" in capsys.readouterr().err
+    assert main(["--n", "0"]) == 2
