@@ -210,8 +210,9 @@ def infidelity_of(
     spread = spread.expand_as(x)
 
     def perturb(inputs: Tensor) -> tuple[Tensor, Tensor]:
-        change = torch.randn_like(inputs) * noise
-        return change, inputs - change
+        # The change that is left after clamping is the one the map must account for.
+        changed = (inputs - torch.randn_like(inputs) * noise).clamp(0, net.high)
+        return inputs - changed, changed
 
     found = []
     for i, sample_id in enumerate(ids):
@@ -225,7 +226,7 @@ def infidelity_of(
                     spread[one],
                     target=target[one],
                     n_perturb_samples=samples,
-                    max_examples_per_batch=INTERNAL_BATCH,
+                    max_examples_per_batch=min(INTERNAL_BATCH, samples),
                     normalize=True,
                 )
             )
@@ -265,7 +266,7 @@ def sensitivity_of(
                     x[i : i + 1],
                     perturb_radius=radius,
                     n_perturb_samples=samples,
-                    max_examples_per_batch=INTERNAL_BATCH,
+                    max_examples_per_batch=min(INTERNAL_BATCH, samples),
                 )
             )
     return torch.cat(found)

@@ -20,13 +20,17 @@ from robustbench_snn.explain.similarity import spearman, varies
 
 
 def levels(net: nn.Module) -> dict[str, list[Tensor]]:
-    """Parameters by part of the network (``head``, ``stage3.1``, ...), the output's first."""
+    """Parameters by part of the network (``head``, ``stage3.1``, ...), the output's first.
+
+    Parameters that the network itself owns (feedback prompts) act on its end and come first too.
+    """
     found: dict[str, list[Tensor]] = {}
     for name, parameter in net.named_parameters():
         parts = name.split(".")
         numbered = len(parts) > 1 and parts[1].isdigit()
         found.setdefault(".".join(parts[: 2 if numbered else 1]), []).append(parameter)
-    return dict(reversed(found.items()))
+    order = sorted(reversed(found), key=lambda name: name not in dict(net.named_parameters()))
+    return {name: found[name] for name in order}
 
 
 @torch.no_grad()
