@@ -197,6 +197,20 @@ class Ticker:
             print(f"\repoch {epoch} step {step}/{steps} loss {loss:.3f}", end="", file=sys.stderr)
 
 
+def command_of(args: argparse.Namespace) -> str:
+    """The command that repeats the training, without what only this machine knows."""
+    local = {"out", "data_dir", "threads", "device", "model"}
+    words = ["python -m robustbench_snn.train", "--model", args.model]
+    for action in parser()._actions:
+        value = getattr(args, action.dest, action.default)
+        if action.dest in local or value == action.default or not action.option_strings:
+            continue
+        words.append(action.option_strings[0])
+        if value is not True:
+            words += [str(item) for item in (value if isinstance(value, list) else [value])]
+    return " ".join(words)
+
+
 def write_results(
     args: argparse.Namespace, trainer: Trainer, data: dict[str, ImageDataset], correct: Any
 ) -> None:
@@ -228,7 +242,8 @@ def write_results(
         "training_images": len(trainer.train.labels),
         "seconds": round(seconds),
         "images_per_second": round(trainer.recipe.epochs * len(trainer.train.labels) / seconds, 1),
-        "versions": provenance(),
+        "command": command_of(args),
+        "versions": {k: v for k, v in provenance().items() if k != "command"},
         "note": args.note,
     }
     (folder / f"{card.name}.json").write_text(json.dumps(facts, indent=1) + "\n")
