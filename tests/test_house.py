@@ -27,6 +27,7 @@ LAYERS = [
         "weights",
         "models",
         "data",
+        "estimators",
         "attacks",
         "corruptions",
     },

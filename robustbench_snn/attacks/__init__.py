@@ -13,6 +13,7 @@ from robustbench_snn.attacks.specs import (
     group,
     make_spec,
 )
+from robustbench_snn.attacks.strong_specs import parse_choice as _registers  # noqa: F401
 from robustbench_snn.attacks.values import parse_eps
 from robustbench_snn.registry import import_target
 

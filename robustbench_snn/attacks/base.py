@@ -116,11 +116,21 @@ def uniform_noise(seed: int, ids: Sequence[str], shape: Sequence[int], restart: 
     """
     noise = np.empty((len(ids), *shape), dtype=np.float32)
     for row, sample_id in zip(noise, ids, strict=True):
-        row[...] = _generator(seed, sample_id, restart).random(tuple(shape), dtype=np.float32)
+        row[...] = sample_generator(seed, sample_id, restart).random(tuple(shape), dtype=np.float32)
     return torch.from_numpy(noise).mul_(2.0).sub_(1.0)
 
 
-def _generator(seed: int, sample_id: str, restart: int) -> np.random.Generator:
+def gaussian_noise(seed: int, ids: Sequence[str], shape: Sequence[int], restart: int = 0) -> Tensor:
+    """Standard normal noise, float32 [B, *shape], drawn as ``uniform_noise`` draws."""
+    noise = np.empty((len(ids), *shape), dtype=np.float32)
+    for row, sample_id in zip(noise, ids, strict=True):
+        generator = sample_generator(seed, sample_id, restart)
+        row[...] = generator.standard_normal(tuple(shape), dtype=np.float32)
+    return torch.from_numpy(noise)
+
+
+def sample_generator(seed: int, sample_id: str, restart: int) -> np.random.Generator:
+    """The generator of one sample's random choices, the same wherever it is attacked."""
     digest = hashlib.sha256(f"{seed}|{sample_id}|{restart}".encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 
