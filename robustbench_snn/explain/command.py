@@ -53,12 +53,17 @@ def _main(options: argparse.Namespace) -> int:
     for path in options.plugin or ():
         load_plugin(path)
     dataset = options.dataset or _dataset_of(options.model or [])
-    DATASETS.get(dataset)
+    if options.dataset:
+        DATASETS.get(dataset)
     models, notes = choose_models(options.model or [], dataset, bool(options.weights))
     config = explain_config(options, models, dataset)
-    for note in notes if not options.quiet else ():
+    kept = [] if options.quiet else notes
+    return _photographs(options, config, kept) if options.image else _dataset(options, config, kept)
+
+
+def _show(notes: Sequence[str]) -> None:
+    for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    return _photographs(options, config) if options.image else _dataset(options, config)
 
 
 def _dataset_of(patterns: Sequence[str]) -> str:
@@ -97,7 +102,7 @@ def _check_defined(
         raise UsageError(f"no map asked for is defined ({why}): choose rate, or another --block.")
 
 
-def _photographs(options: argparse.Namespace, config: ExplainConfig) -> int:
+def _photographs(options: argparse.Namespace, config: ExplainConfig, notes: Sequence[str]) -> int:
     from robustbench_snn.explain.photographs import read_photograph
 
     paths = [Path(name) for name in options.image]
@@ -117,13 +122,14 @@ def _photographs(options: argparse.Namespace, config: ExplainConfig) -> int:
     reading = Reading(config.maps, config.block, config.number)
     sheets, undefined = photo_sheet(models, paths, looks, reading, config.run.seed)
     _check_defined(config.maps, config.run.models, undefined)
+    _show(notes)
     for kind, sheet in sheets.items():
         for path in sheet.write(stems[kind]):
             print(f"wrote {path}")
     return OK
 
 
-def _dataset(options: argparse.Namespace, config: ExplainConfig) -> int:
+def _dataset(options: argparse.Namespace, config: ExplainConfig, notes: Sequence[str]) -> int:
     drawn = bool(options.out) or not options.metrics
     for kind in config.maps if drawn else ():
         _look(options, kind).check()
@@ -134,6 +140,7 @@ def _dataset(options: argparse.Namespace, config: ExplainConfig) -> int:
 
     report = evaluate(config, Bar(options.quiet))
     _check_defined(config.maps, config.run.models, report.undefined)
+    _show(notes)
     if report.keys:
         found = load(config.run.out, report.keys)
         if options.metrics:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robustbench_snn.errors import UsageError
 from robustbench_snn.explain.compute import Computed, compute_maps
 from robustbench_snn.explain.controls import centre_prior, mean_map, uniform
 from robustbench_snn.explain.jobs import Job, costly_jobs, map_jobs
@@ -71,6 +72,11 @@ def _one_model(
     data = DataIdentity(
         config.run.dataset, opened.source, opened.revision, config.run.split, len(opened)
     )
+    if config.boxes is not None and hasattr(opened, "masks"):
+        raise UsageError(
+            f"--boxes was given, but data set '{config.run.dataset}' has object masks of its own: "
+            "leave it out."
+        )
     first = opened.batch([0])
     probe = compute_maps(model, first.x, first.ids, reading_of(config, config.maps), first.y)
     report.undefined |= {(name, kind): why for kind, why in probe.undefined.items()}

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_snn.catalogue import model_card
+from robustbench_snn.corruptions.names import CORRUPTIONS
 from robustbench_snn.data import DATASETS, load_dataset
 from robustbench_snn.errors import UsageError
 from robustbench_snn.explain.choose import Choice
 from robustbench_snn.explain.kinds import map_kind
+from robustbench_snn.explain.settings import parse_change
 from robustbench_snn.explain.sheet import Look, Row, Sheet, Tile
 from robustbench_snn.explain.stored import Measured
 
@@ -60,6 +63,66 @@ def stored_sheet(
         "undefined": undefined or {},
     }
     return Sheet(rows, look, caption(found, look, about), provenance)
+
+
+def changed_sheet(
+    groups: Sequence[Sequence[Measured]],
+    choice: Choice,
+    look: Look,
+    data_dir: Path | None = None,
+) -> Sheet:
+    """Maps of corrupted images: for each image one row for each corruption.
+
+    Args:
+        groups: for each corruption the ``stability`` measurements of every model, all of one kind
+            of map.
+        choice: which images.
+        look: how they are drawn.
+        data_dir: as in ``stored_sheet``.
+
+    Raises:
+        UsageError: images changed by an attack, which only the model that was attacked can make.
+    """
+    sheets = []
+    for found in groups:
+        change = found[0].change
+        images = corrupted_images(found[0], choice.ids, data_dir)
+        noted = Choice(choice.ids, choice.rule, {sample: change for sample in choice.ids})
+        sheets.append(stored_sheet(found, noted, look, data_dir, images))
+    rows = [sheet.rows[i] for i in range(len(choice.ids)) for sheet in sheets]
+    maps = [one for sheet in sheets for one in sheet.provenance["maps"]]
+    return Sheet(rows, look, sheets[0].caption, {**sheets[0].provenance, "maps": maps})
+
+
+def corrupted_images(
+    one: Measured, ids: Sequence[str], data_dir: Path | None
+) -> dict[str, NDArray[Any]]:
+    """Sample id to the corrupted image behind a ``stability`` measurement, drawn again."""
+    from robustbench_snn.corruptions import corrupt_batch, preset_for
+
+    if one.change.partition(":")[0] not in CORRUPTIONS:
+        raise UsageError(
+            f"images under '{one.change}' are not stored, and only the attacked model can make "
+            "them again: choose a corruption."
+        )
+    change = parse_change(one.change)
+    clean = dataset_images(one, ids, data_dir)
+    x = np.stack([clean[sample] for sample in ids])
+    preset = preset_for(x.shape[2], x.shape[3])
+    seed = int(one.facts["seed"])
+    changed = corrupt_batch(x, ids, change.corruption, change.severity, preset, seed)
+    return dict(zip(ids, changed, strict=True))
+
+
+def paper_order(found: Sequence[Measured]) -> list[Measured]:
+    """Spike-driven Transformer, QKFormer, SpiLiFormer, then all others, as in the paper."""
+    families = ("sdt", "qkformer", "spiliformer")
+
+    def place(one: Measured) -> int:
+        family = one.model.partition("-")[0]
+        return families.index(family) if family in families else len(families)
+
+    return sorted(found, key=place)
 
 
 def dataset_images(
