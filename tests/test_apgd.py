@@ -244,7 +244,7 @@ def test_bad_input():
     with pytest.raises(UsageError, match="choose one of ce, dlr"):
         make_spec("apgd", {"loss": "cw"})
     with pytest.raises(UsageError, match="--source"):
-        parse_source("", "source")
+        build("transfer").perturb(*linear_case(), [make_spec("transfer")])
     with pytest.raises(UsageError, match="are untrained"):
         parse_source("qkformer-4-384.cifar10@123456789abc", "source")
     net, (x, y, ids) = Linear(3).requires_grad_(False), linear_case()[1:]

@@ -47,6 +47,8 @@ def parse_estimator_name(text: Given, what: str) -> str:
 def parse_source(text: Given, what: str) -> str:
     """A model as ``NAME@HASH``; the hash of its weights is filled in, so that results name it.
 
+    No name stays no name: the attack itself then says what it lacks.
+
     Raises:
         UsageError: unknown model, or other weights than those asked for.
     """
@@ -54,7 +56,7 @@ def parse_source(text: Given, what: str) -> str:
 
     name, _, wanted = str(text).partition("@")
     if not name:
-        raise UsageError("attack 'transfer' needs the model it is made on: --source NAME.")
+        return ""
     checkpoint = model_card(name).checkpoint
     found = (checkpoint.sha256 or "")[:12] if checkpoint is not None else "untrained"
     if wanted and wanted != found:
@@ -68,6 +70,7 @@ def parse_source(text: Given, what: str) -> str:
 _EPS = "largest distance from the image, in pixel units of images in [0, 1]"
 _ESTIMATOR = "how spikes are differentiated, as atan:alpha=2; 'training' is the model's own"
 _EOT = "gradients averaged at each step, for random encoders"
+_UNTARGETED = parse_choice("ce", "dlr", "margin")
 _NORM = parse_choice("linf", "l2")
 
 

@@ -63,7 +63,13 @@ class Transfer(Attack):
 
 @lru_cache(maxsize=4)
 def load_source(text: str, device: str) -> ModelAdapter:
-    """The model ``NAME@HASH``, loaded once."""
+    """The model ``NAME@HASH``, loaded once.
+
+    Raises:
+        UsageError: no name.
+    """
+    if not text:
+        raise UsageError("attack 'transfer' needs the model it is made on: --source NAME.")
     # An untrained source must come out the same each time.
     with torch.random.fork_rng():
         torch.manual_seed(0)
