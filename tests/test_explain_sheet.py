@@ -196,3 +196,13 @@ def test_choice_refuses_what_it_cannot_follow():
         choose([one], 3, "best")
     with pytest.raises(UsageError, match="needs object masks"):
         choose([one], 3, "lift")
+
+
+def test_signed_maps_cover_where_they_say_something():
+    values = np.array([[-2.0, 0.0], [0.0, 2.0]])
+    found = overlay(IMAGE, scaled(values, "per_map", "class"), "class", "perceptual", "nearest")
+    plain = IMAGE.transpose(1, 2, 0)
+    assert found[0, -1] == pytest.approx(plain[0, -1])
+    blue, red = found[0, 0] - 0.15 * plain[0, 0], found[-1, -1] - 0.15 * plain[-1, -1]
+    assert blue[2] > blue[0]
+    assert red[0] > red[2]

@@ -153,7 +153,8 @@ def _dataset(options: argparse.Namespace, config: ExplainConfig, notes: Sequence
 def _tables(
     options: argparse.Namespace, config: ExplainConfig, report: Report, found: list[Measured]
 ) -> None:
-    from robustbench_snn.explain.summary import caption, lines, paired, text, write
+    from robustbench_snn.explain.summary import lines, paired
+    from robustbench_snn.explain.tables import caption, text, write
 
     about = caption(config, found)
     print(text(lines(found, config.groups), paired(found), report.undefined, about), end="")

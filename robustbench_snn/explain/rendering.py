@@ -20,6 +20,7 @@ STYLES = {"perceptual": ("inferno", "vlag"), "paper": ("jet", "jet")}
 UPSAMPLINGS = ("bilinear", "nearest")
 PERCENTILES = (2.0, 98.0)
 ALPHA = 0.5
+SIGNED_ALPHA = 0.85
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,9 @@ def overlay(
 ) -> NDArray[np.float64]:
     """The map in colour over its image; an empty map leaves the image as it is.
 
+    A signed map in perceptual colours covers the image in proportion to its absolute value, or
+    the white of its zero would wash the picture out.
+
     Args:
         image: [3, H, W] in [0, 1].
         shown: the scaled map.
@@ -134,4 +138,7 @@ def overlay(
         return picture
     values = upsample(shown.values, picture.shape[0], picture.shape[1], upsampling)
     colours = np.asarray(colour_map(kind, style)(np.clip(values, 0, 1)))[..., :3]
-    return np.asarray((1 - alpha) * picture + alpha * colours)
+    weight: Any = alpha
+    if map_kind(kind).signed and style == "perceptual":
+        weight = SIGNED_ALPHA * np.abs(2 * np.clip(values, 0, 1) - 1)[..., None]
+    return np.asarray((1 - weight) * picture + weight * colours)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robustbench_snn.explain.kinds import map_kind
 from robustbench_snn.explain.rendering import (
     Scaled,
     check_names,
@@ -161,9 +162,9 @@ class Sheet:
         from matplotlib.figure import Figure
 
         columns, count = 1 + len(self.rows[0].tiles), len(self.rows)
-        caption = textwrap.fill(self.caption, 24 * columns)
+        caption = textwrap.fill(self.caption, 40 * columns + 10)
         below = 0.17 * (caption.count("\n") + 2)
-        height = count * (2.35 if self.look.numbers else 1.95) + 0.3
+        height = count * (2.25 if self.look.numbers else 1.95) + 0.3
         figure = Figure(figsize=(2.0 * columns + 0.9, height + below))
         FigureCanvasAgg(figure)
         grid = figure.subplots(
@@ -174,8 +175,8 @@ class Sheet:
                 "left": 0.01,
                 "right": 1 - 0.9 / figure.get_figwidth(),
                 "top": 1 - 0.3 / (height + below),
-                "bottom": (below + 0.45 * self.look.numbers) / (height + below),
-                "hspace": 0.33 if self.look.numbers else 0.05,
+                "bottom": (below + 0.35 * self.look.numbers) / (height + below),
+                "hspace": 0.24 if self.look.numbers else 0.05,
                 "wspace": 0.05,
             },
         )
@@ -222,8 +223,10 @@ class Sheet:
         axis = figure.add_axes((1 - 0.8 / width, 0.35, 0.12 / width, 0.4))
         bar = figure.colorbar(ScalarMappable(Normalize(low, high), colours), cax=axis)
         bar.ax.tick_params(labelsize=6)
-        if ends is None:
-            bar.set_ticks([low, high], labels=["tile's\nmin", "tile's\nmax"])
+        if ends is None and map_kind(self.look.kind).signed:
+            bar.set_ticks([0, 0.5, 1], labels=["−max\n|tile|", "0", "+max\n|tile|"])
+        elif ends is None:
+            bar.set_ticks([0, 1], labels=["tile's\nmin", "tile's\nmax"])
 
 
 def _enlarged(image: NDArray[Any]) -> NDArray[np.float64]:
@@ -258,7 +261,7 @@ def _lines(tile: Tile, shown: Scaled) -> list[str]:
 
 def _below(axis: Any, lines: Sequence[str], colour: str) -> None:
     for i, line in enumerate(lines):
-        axis.text(0.5, -0.04 - 0.12 * i, line, fontsize=7 if i == 0 else 6, va="top", ha="center",
+        axis.text(0.5, -0.03 - 0.09 * i, line, fontsize=7 if i == 0 else 6, va="top", ha="center",
                   color=colour if i == 0 else NEUTRAL, transform=axis.transAxes)  # fmt: skip
 
 
