@@ -40,9 +40,14 @@ class ModelAdapter(nn.Module, ABC):
     resets every neuron, encodes over time, runs the network and reads out: attacks, captum and
     corruptions need nothing else. The network stays in eval mode whatever a library asks for;
     ``unlock`` lifts that for training.
+
+    Attributes:
+        stochastic: set it where ``encode`` draws at random, so that two calls differ; attacks on
+            such a model must average gradients (``--eot``).
     """
 
     card: ModelCard
+    stochastic: bool = False
     weights_sha256: str = "untrained"
     mean: Tensor
     std: Tensor

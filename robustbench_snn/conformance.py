@@ -15,6 +15,7 @@ from robustbench_snn.metrics import wilson
 
 BATCH_TOLERANCE = 1e-5
 ZERO_GRADIENT_SHARE = 0.05
+_RANDOM = "not asked: the encoder is declared stochastic"
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Finding:
 
 def repeatable(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
     """Two calls on the same batch are bitwise equal (state is reset, nothing is random)."""
+    if model.stochastic:
+        return Finding("two calls equal", True, _RANDOM)
     gap = float((model(x) - model(x)).detach().abs().max())
     return Finding("two calls equal", gap == 0, f"max logit difference {gap:.1e}")
 
@@ -37,6 +40,8 @@ def batch_independent(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
     name = "batch of n equals n batches of 1"
     if any(getattr(module, "official", False) for module in model.net.modules()):
         return Finding(name, True, "not asked: ssa_proj_lif='official' mixes the batch by design")
+    if model.stochastic:
+        return Finding(name, True, _RANDOM)
     x = x[:16]
     whole = model(x)
     single = torch.cat([model(sample) for sample in x.split(1)])
@@ -71,6 +76,8 @@ def gradient_alive(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
 def surrogate_swap(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
     """Another surrogate changes no logit bit, and every spiking unit takes it."""
     units = model.spiking_units()
+    if model.stochastic:
+        return Finding("surrogate swap leaves logits", bool(units), _RANDOM)
     before = model(x[:4])
     saved = {name: unit.surrogate_function for name, unit in units.items()}
     try:

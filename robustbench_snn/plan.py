@@ -10,7 +10,15 @@ from typing import Any
 from robustbench_snn.attack_spec import AttackSpec
 from robustbench_snn.attacks.specs import attack_type, group
 from robustbench_snn.card import Preprocess
-from robustbench_snn.config import CLEAN, DEFAULT_N, RunConfig, Shard, content_key, shards
+from robustbench_snn.config import (
+    CLEAN,
+    DEFAULT_N,
+    Corruption,
+    RunConfig,
+    Shard,
+    content_key,
+    shards,
+)
 from robustbench_snn.errors import UsageError
 from robustbench_snn.provenance import foreign_source_sha256
 from robustbench_snn.schema import SCHEMA_VERSION
@@ -56,13 +64,26 @@ class ModelIdentity:
 
 @dataclass(frozen=True)
 class DataIdentity:
-    """One split as opened: ``source`` embedded, hub or local; ``size`` its number of samples."""
+    """One split as opened, corrupted or not.
+
+    Attributes:
+        name, split: as asked for.
+        source: ``embedded``, ``hub`` or ``local``.
+        revision: covers the content, corruption included.
+        size: number of samples.
+        corruption: what was done to the images; None for clean ones.
+        corruption_source: ``official`` or ``generated``; empty for clean images.
+        corruption_settings: what the corrupted images depend on, as text.
+    """
 
     name: str
     source: str
     revision: str
     split: str
     size: int
+    corruption: Corruption | None = None
+    corruption_source: str = ""
+    corruption_settings: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +121,10 @@ def grouped(attacks: Sequence[AttackSpec]) -> list[list[AttackSpec]]:
 
 def batch_dependent(model: ModelIdentity, spec: AttackSpec) -> bool:
     """Whether the batch size can change this result, and so belongs to its key."""
-    return model.batch_dependent or (spec != CLEAN and attack_type(spec.name).batch_dependent)
+    if model.batch_dependent or spec == CLEAN:
+        return model.batch_dependent
+    coupled = "over=batch" in str(spec.params.get("estimator", ""))
+    return coupled or attack_type(spec.name).batch_dependent
 
 
 def key_content(
@@ -161,15 +185,15 @@ def sample_count(config: RunConfig, data: DataIdentity) -> int:
 def plan(
     config: RunConfig,
     models: Sequence[ModelIdentity],
-    data: Mapping[str, DataIdentity],
+    data: Mapping[str, Sequence[DataIdentity]],
     device_type: str,
 ) -> list[Task]:
-    """Every task of the run, finished or not, models in order and shards within a model.
+    """Every task of the run, finished or not: by model, then version of the data, then shard.
 
     Args:
         config: what was asked.
         models: the models as loaded.
-        data: model name to the data it is evaluated on.
+        data: model name to the data it is evaluated on, in all its versions.
         device_type: ``cpu`` or ``cuda``, without an index.
 
     Raises:
@@ -177,14 +201,27 @@ def plan(
     """
     tasks = []
     for model in models:
-        found = data[model.name]
-        for shard in shards(sample_count(config, found), config.shard_size):
-            groups = tuple(
-                tuple(_cell(config, model, found, shard, spec, device_type) for spec in specs)
-                for specs in grouped(config.attacks)
-            )
-            tasks.append(Task(model, found, shard, groups))
+        _check_sizes(data[model.name])
+        for found in data[model.name]:
+            for shard in shards(sample_count(config, found), config.shard_size):
+                groups = tuple(
+                    tuple(_cell(config, model, found, shard, spec, device_type) for spec in specs)
+                    for specs in grouped(config.attacks)
+                )
+                tasks.append(Task(model, found, shard, groups))
     return tasks
+
+
+def _check_sizes(versions: Sequence[DataIdentity]) -> None:
+    # A mean over corruptions is of the same images everywhere, or it is of nothing.
+    short = min(versions, key=lambda found: found.size)
+    longest = max(found.size for found in versions)
+    if short.size != longest and short.corruption is not None:
+        raise UsageError(
+            f"{short.name} has {short.size} images under {short.corruption.name} at severity "
+            f"{short.corruption.severity} ({short.corruption_source}) and {longest} elsewhere: "
+            "files are missing; complete them, or leave this corruption out."
+        )
 
 
 def _cell(

@@ -14,10 +14,11 @@ from robustbench_snn.config import RunConfig
 from robustbench_snn.errors import UsageError
 from robustbench_snn.registry import did_you_mean
 
-_LISTS = ("models", "plugins")
-_TEXTS = ("dataset", "split", "data_dir", "weights", "device", "out")
+CORRUPTION_TEXTS = ("corruptions_dir", "corruption_preset", "frost_dir")
+_LISTS = ("models", "plugins", "corruptions")
+_TEXTS = ("dataset", "split", "data_dir", "weights", "device", "out", *CORRUPTION_TEXTS)
 _COUNTS = ("n", "batch_size", "shard_size", "seed")
-SETTINGS = (*_LISTS, *_TEXTS, *_COUNTS, "model_args", "attack")
+SETTINGS = (*_LISTS, *_TEXTS, *_COUNTS, "severity", "model_args", "attack")
 
 AttackTable = tuple[str, dict[str, Any]]
 
@@ -41,19 +42,22 @@ def read_preset(path: str | Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"preset '{path}' is not valid TOML: {error}.") from None
     for key, value in content.items():
-        _check(str(path), key, value)
+        check_setting(str(path), key, value)
     if "attack" in content:
-        content["attack"] = [pair for table in content["attack"] for pair in _expand(path, table)]
+        content["attack"] = [
+            pair for table in content["attack"] for pair in expand_attack(path, table)
+        ]
     return content
 
 
-def _check(path: str, key: str, value: Any) -> None:
+def check_setting(path: str, key: str, value: Any) -> None:
+    """Raise UsageError unless ``key`` is a setting and ``value`` has its type."""
     if key not in SETTINGS:
         hint = did_you_mean(key, list(SETTINGS))
         raise UsageError(f"preset '{path}' has an unknown setting '{key}': {hint}")
     if key in _LISTS:
         fits, wanted = _is_list_of(value, str), "a list of texts"
-    elif key in _TEXTS:
+    elif key in _TEXTS or key == "severity":
         fits, wanted = isinstance(value, str), "a text in quotes"
     elif key in _COUNTS:
         fits, wanted = isinstance(value, int) and not isinstance(value, bool), "a whole number"
@@ -69,7 +73,8 @@ def _is_list_of(value: Any, kind: type) -> bool:
     return isinstance(value, list) and all(isinstance(item, kind) for item in value)
 
 
-def _expand(path: str | Path, table: Mapping[str, Any]) -> list[AttackTable]:
+def expand_attack(path: str | Path, table: Mapping[str, Any]) -> list[AttackTable]:
+    """An attack's table as (name, options), once for each value of options that are lists."""
     if not isinstance(table.get("name"), str):
         raise UsageError(f"preset '{path}': an [[attack]] table has no name = \"…\".")
     options = {key: value for key, value in table.items() if key != "name"}
@@ -80,42 +85,46 @@ def _expand(path: str | Path, table: Mapping[str, Any]) -> list[AttackTable]:
     ]
 
 
-def _value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """``value`` as TOML writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_value(item) for item in value) + "]"
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
     return repr(value)
 
 
 def _key(key: str) -> str:
     bare = key.replace("_", "").replace("-", "")
-    return key if bare.isascii() and bare.isalnum() else _value(key)
+    return key if bare.isascii() and bare.isalnum() else toml_value(key)
 
 
 def _attack_table(spec: AttackSpec) -> list[str]:
-    lines = ["", "[[attack]]", f"name = {_value(spec.name)}"]
+    lines = ["", "[[attack]]", f"name = {toml_value(spec.name)}"]
     for key, value in spec.params.items():
         shown = format_param(key, value)
         exact = isinstance(value, float) and shown.endswith("/255")
-        lines.append(f"{_key(key)} = {_value(shown if exact else value)}")
+        lines.append(f"{_key(key)} = {toml_value(shown if exact else value)}")
     return lines
 
 
 def to_toml(config: RunConfig) -> str:
     """``config`` as TOML that ``read_preset`` reads back into the same run."""
-    lines = [f"models = {_value(config.models)}"]
+    lines = [f"models = {toml_value(config.models)}"]
     for key in (*_TEXTS, *_COUNTS):
         value = getattr(config, key)
         if value is not None:
-            lines.append(f"{key} = {_value(value)}")
+            lines.append(f"{key} = {toml_value(value)}")
     if config.plugins:
-        lines.append(f"plugins = {_value(config.plugins)}")
+        lines.append(f"plugins = {toml_value(config.plugins)}")
+    if config.corruptions:
+        lines.append(f"corruptions = {toml_value(config.corruptions)}")
+        lines.append(f"severity = {toml_value(','.join(map(str, config.severities)))}")
     if config.model_args:
         lines += ["", "[model_args]"]
-        lines += [f"{_key(key)} = {_value(value)}" for key, value in config.model_args.items()]
+        lines += [f"{_key(key)} = {toml_value(value)}" for key, value in config.model_args.items()]
     for spec in config.attacks:
         lines += _attack_table(spec)
     return "\n".join(lines) + "\n"

@@ -10,9 +10,9 @@ from typing import Protocol
 from torch import Tensor
 
 from robustbench_snn.adapter import ModelAdapter
-from robustbench_snn.config import RunConfig
+from robustbench_snn.card import ModelCard
+from robustbench_snn.config import Corruption, RunConfig
 from robustbench_snn.conformance import preflight
-from robustbench_snn.data.base import ImageDataset
 from robustbench_snn.errors import PreflightRefused, UsageError
 from robustbench_snn.loading import identify
 from robustbench_snn.memory import with_backoff
@@ -34,6 +34,7 @@ from robustbench_snn.worker import Tick, Worker
 Executor = Callable[[Sequence[Task], Worker, Tick], Iterator[Row]]
 
 _PREFLIGHT_SAMPLES = 128
+_LEAST_EOT = 10
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Session:
         config: as given.
         run_id: name of the run.
         device: ``cpu``, or the name of the GPU.
-        models, data: identities, in the order of ``config.models``.
+        models, data: identities, in the order of ``config.models``; data in all its versions.
         n: samples evaluated on each model.
         tasks: all tasks of the run.
         todo: those not on disk yet.
@@ -55,7 +56,7 @@ class Session:
     run_id: str
     device: str
     models: tuple[ModelIdentity, ...]
-    data: tuple[DataIdentity, ...]
+    data: tuple[tuple[DataIdentity, ...], ...]
     n: tuple[int, ...]
     tasks: tuple[Task, ...]
     todo: tuple[Task, ...]
@@ -152,10 +153,9 @@ def prepare(config: RunConfig, worker: Worker, run_id: str) -> Session:
     models, data = [], {}
     for name in config.models:
         model = worker.model(name)
-        opened = worker.data(model.card)
         models.append(identify(model))
-        data[name] = DataIdentity(
-            config.dataset, opened.source, opened.revision, config.split, len(opened)
+        data[name] = tuple(
+            data_identity(config, worker, model.card, version) for version in config.versions()
         )
     tasks = plan(config, models, data, worker.device.type)
     todo, notes = missing(tasks)
@@ -166,10 +166,51 @@ def prepare(config: RunConfig, worker: Worker, run_id: str) -> Session:
         device=worker.device_name,
         models=tuple(models),
         data=tuple(data[name] for name in config.models),
-        n=tuple(sample_count(config, data[name]) for name in config.models),
+        n=tuple(sample_count(config, data[name][0]) for name in config.models),
         tasks=tuple(tasks),
         todo=tuple(todo),
         notes=tuple(notes),
+    )
+
+
+def check_eot(name: str, config: RunConfig) -> None:
+    """Make sure that attacks on a model with a random encoder average their gradients.
+
+    Raises:
+        UsageError: an attack does not.
+    """
+    for spec in config.attacks:
+        if "steps" in spec.params and int(spec.params.get("eot", 1)) < _LEAST_EOT:
+            raise UsageError(
+                f"model '{name}' encodes images at random, so one gradient of '{spec.name}' says "
+                f"little and its robustness would be overstated: use an attack with --eot "
+                f"{_LEAST_EOT} or more (apgd, sapgd, pgd-worst)."
+            )
+
+
+def data_identity(
+    config: RunConfig, worker: Worker, card: ModelCard, version: Corruption | None
+) -> DataIdentity:
+    """What ``card``'s model will see of the data: the images, or one corrupted version.
+
+    Raises:
+        UsageError: it cannot be opened.
+    """
+    if version is None:
+        images = worker.data(card)
+        return DataIdentity(
+            config.dataset, images.source, images.revision, config.split, len(images)
+        )
+    found = worker.corrupted(card, version)
+    return DataIdentity(
+        config.dataset,
+        found.source,
+        found.revision,
+        config.split,
+        len(found),
+        version,
+        found.corruption_source,
+        found.settings,
     )
 
 
@@ -180,14 +221,21 @@ def check_models(config: RunConfig, worker: Worker, todo: Sequence[Task]) -> Non
         PreflightRefused: with the reasons of every model that failed.
     """
     reasons = []
-    for name in dict.fromkeys(task.model.name for task in todo):
+    first = {task.model.name: task.data for task in reversed(todo)}
+    for name in reversed(first):
         model = worker.model(name)
-        opened: ImageDataset = worker.data(model.card)
+        if model.stochastic:
+            check_eot(name, config)
+        data = first[name]
+        # Clean images may not be there when official files of corrupted ones are.
+        from_files = data.corruption_source == "official"
+        opened = worker.images(model.card, data) if from_files else worker.data(model.card)
         n = min(_PREFLIGHT_SAMPLES, len(opened), config.n or _PREFLIGHT_SAMPLES)
         batch = opened.batch(range(n))
         x, y = worker.tensors(batch.x, batch.y)
         try:
-            compare = config.split == "test"  # the split that cards speak of
+            # Cards speak of clean images of this split.
+            compare = config.split == "test" and not from_files
             with_backoff(partial(_preflight, model, x, y, compare), n)
         except PreflightRefused as refused:
             reasons.append(str(refused))

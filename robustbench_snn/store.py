@@ -146,6 +146,12 @@ def read_light(path: Path, layout: Layout = RUNS) -> dict[str, Any] | None:
     return None if table is None else dict(table.to_pylist()[0])
 
 
+def read_row(path: Path) -> dict[str, Any] | None:
+    """The whole row in ``path``, of any layout; None if missing or unreadable."""
+    table = _read(path) if path.exists() else None
+    return None if table is None else dict(table.to_pylist()[0])
+
+
 def shard_state(path: Path, key: str) -> State:
     """Whether the row ``key`` is on disk at ``path``: ``ok``, or why it must be computed."""
     row = read_light(path)
