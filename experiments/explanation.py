@@ -11,7 +11,7 @@ from robustbench_snn.errors import UsageError
 from robustbench_snn.explain.options import DEFAULT_RESULTS
 from robustbench_snn.explain.sheet import Sheet
 from robustbench_snn.explain.sheets import paper_order
-from robustbench_snn.explain.stored import Measured, load
+from robustbench_snn.explain.stored import Measured, load, select
 
 FIGURES = Path(__file__).parent.parent / "figures"
 
@@ -19,15 +19,16 @@ Draw = Callable[[list[Measured], Path | None], Sheet]
 
 
 def maps_of(found: Sequence[Measured], kind: str, measure: str = "maps") -> list[Measured]:
-    """One kind of map of every model, in the paper's order of models.
+    """One kind of map of every model (and change), in the paper's order of models.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or several versions of one.
     """
     fitting = [one for one in found if (one.kind, one.measure) == (kind, measure)]
     if not fitting:
         raise UsageError(f"the results hold no map '{kind}' ({measure}): compute it first.")
-    return paper_order(fitting)
+    named = dict.fromkeys((one.model, one.change) for one in fitting)
+    return paper_order([select(fitting, model, kind, measure, change) for model, change in named])
 
 
 def command(description: str, name: str, words: Sequence[str], draw: Draw) -> int:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -142,8 +143,8 @@ def test_the_same_command_computes_nothing_again(measured, capsys):
     assert (folder / "table.csv").read_text() == before
 
 
-def test_other_settings_are_other_results(measured, plugin, capsys):
-    folder, _ = measured
+def test_other_settings_are_other_results(measured, plugin, tmp_path, capsys):
+    folder = shutil.copytree(measured[0], tmp_path / "copy")
     count = len(list(folder.rglob("*.parquet")))
     words = ["--dataset", "digit-scenes", "--n", "6", "--shard-size", "6", "--model", FEEDBACK]
     words += ["--plugin", plugin, "--metrics", "--results", str(folder), "--quiet"]
@@ -152,6 +153,8 @@ def test_other_settings_are_other_results(measured, plugin, capsys):
     assert main([*words, "--pass", "1"]) == 0
     assert len(list(folder.rglob("*.parquet"))) == count + 1
     assert "pass 1 of 2" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="2 versions of map 'rate'.*differ in pass_number"):
+        select(load(folder), FEEDBACK, "rate")
 
 
 def test_photographs_become_an_overlay(plugin, tmp_path, capsys):
@@ -239,3 +242,61 @@ print("LOADED", *sorted(sys.modules))
     assert "saliency" in done.stdout
     heavy = {"torch", "pandas", "seaborn", "cv2", "datasets", "pyarrow", "matplotlib", "captum"}
     assert not set(done.stdout.rpartition("LOADED")[2].split()) & heavy
+
+
+def figure(name, folder, out):
+    """Draw an experiment's figure from stored maps, in a process that must not need torch."""
+    code = f"""
+import runpy, sys
+sys.path.insert(0, "experiments")
+sys.argv = [{name!r}, "--render", {str(folder)!r}, "--figures", {str(out)!r}]
+try:
+    runpy.run_path(f"experiments/{name}.py", run_name="__main__")
+except SystemExit as exit:
+    assert not exit.code, exit.code
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return rows(out / f"{name}.csv"), json.loads((out / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "tiles", "rule"),
+    [
+        ("figure1a", 16, "drawn from the outcomes"),
+        ("figure4", 18, "best, median and worst"),
+        ("figure5", 16, "drawn at random"),
+    ],
+)
+def test_figures_draw_what_is_stored_without_torch(measured, tmp_path, name, tiles, rule):
+    found, origin = figure(name, measured[0], tmp_path)
+    assert rule in origin["rule"]
+    assert len(found) <= tiles
+    assert len(found) == 2 * len(origin["samples"])
+    assert {row["column"] for row in found} == {"lively-sdt", "lively-spiliformer"}
+    assert all(len(one["result_keys"]) == 2 for one in origin["maps"])
+
+
+def test_sheet_of_corrupted_images(measured):
+    import torch
+
+    from robustbench_snn import load_dataset, load_model
+    from robustbench_snn.corruptions import corrupt_batch
+    from robustbench_snn.explain.choose import choose
+    from robustbench_snn.explain.sheet import Look
+    from robustbench_snn.explain.sheets import changed_sheet
+
+    stored = [one for one in load(measured[0]) if one.kind == "rate"]
+    found = [one for one in stored if one.change == "contrast:2"]
+    sheet = changed_sheet([found], choose(found, 2, "first"), Look())
+    batch = load_dataset("digit-scenes").batch(range(2))
+    x = corrupt_batch(batch.x, batch.ids, "contrast", 2, "cifar")
+    assert np.array_equal(np.stack([row.image for row in sheet.rows]), x)
+    with torch.no_grad():
+        predicted = load_model(found[0].model)(torch.from_numpy(x)).argmax(1)
+    assert [row.tiles[0].predicted for row in sheet.rows] == [str(int(p)) for p in predicted]
+    assert all("contrast:2" in row.label for row in sheet.rows)
+    attacked = [one for one in stored if one.change.startswith("fgsm")]
+    with pytest.raises(UsageError, match="only the attacked model can make them"):
+        changed_sheet([attacked], choose(attacked, 1, "first"), Look())

@@ -9,6 +9,7 @@ from robustbench_snn.store import Layout
 EXPLAIN_VERSION = 1
 
 _NOT_OURS = {"attack", "attack_params", "attack_label", "norm", "eps", "eps_unit", "clamp"}
+_NOT_OURS |= {"corruption", "severity", "corruption_source", "corruption_settings"}
 _IDENTITY = {name: kind for name, kind in IDENTITY.items() if name not in _NOT_OURS} | {
     "map": "string",
     "measure": "string",
@@ -17,6 +18,7 @@ _IDENTITY = {name: kind for name, kind in IDENTITY.items() if name not in _NOT_O
     "pass_number": "int64",
     "passes": "int64",
     "target": "string",
+    "preprocess": "string",
     "note": "string",
 }
 # Arrays are stored flat, samples first; shapes stand beside them. Metrics are metric-major.

@@ -117,8 +117,8 @@ def _caption(models: Sequence[ModelAdapter], found: Sequence[Computed], look: Lo
         f"Blocks: {'; '.join(blocks)}.",
         f"Colours {look.scale.replace('_', ' ')} scale, {look.upsampling} upsampling; raw range "
         "below each tile.",
-        f"Pictures given by the user: {'; '.join(ways)}. Their true classes are not known here; "
-        f"predictions are among the classes of {sets}, whatever the picture shows.",
+        f"Pictures given by the user: {'; '.join(ways)}. Their true classes are not known here. "
+        f"The models were trained on {sets} and know only its classes, whatever a picture shows.",
         f"Untrained weights, not a result: {', '.join(untrained)}." if untrained else "",
         DISCLAIMER,
     ]

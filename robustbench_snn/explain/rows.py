@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robustbench_snn.config import canonical_json
 from robustbench_snn.explain.columns import SAMPLES
 from robustbench_snn.explain.jobs import Job
 from robustbench_snn.explain.settings import ExplainConfig
@@ -48,6 +50,7 @@ def identity(job: Job, config: ExplainConfig, probe: Computed) -> Row:
         "pass_number": probe.number,
         "passes": probe.passes,
         "target": config.target,
+        "preprocess": canonical_json(asdict(model.preprocess)),
         "note": probe.notes.get(job.map, ""),
     }
 

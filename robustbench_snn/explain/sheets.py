@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_snn.catalogue import model_card
+from robustbench_snn.card import Preprocess
 from robustbench_snn.corruptions.names import CORRUPTIONS
 from robustbench_snn.data import DATASETS, load_dataset
 from robustbench_snn.errors import UsageError
@@ -134,8 +135,8 @@ def dataset_images(
         UsageError: the data set's content is no longer what was measured.
     """
     facts = one.facts
-    card = model_card(one.model)
-    opened = load_dataset(facts["dataset"], facts["split"], data_dir, card.preprocess)
+    preprocess = Preprocess(**json.loads(facts["preprocess"]))
+    opened = load_dataset(facts["dataset"], facts["split"], data_dir, preprocess)
     if opened.revision != facts["dataset_revision"]:
         raise UsageError(
             f"data set '{facts['dataset']}' has revision {opened.revision}, but the maps were "

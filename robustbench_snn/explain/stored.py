@@ -44,7 +44,7 @@ class Measured:
 
     Attributes:
         facts: the columns of ``SAME``, and ``note``, ``passes``, ``surrogate``,
-            ``time_steps``, ``dataset_source``.
+            ``time_steps``, ``dataset_source``, ``preprocess``.
         ids: n sample ids; all arrays below are in their order.
         labels, predicted, confidence: [n] each.
         maps: float32 [n, h, w], or None where only numbers were stored.
@@ -120,7 +120,7 @@ def load(root: str | Path, keys: Collection[str] | None = None) -> list[Measured
 
 def _joined(group: pd.DataFrame) -> Measured:
     first = group.iloc[0]
-    columns = [*SAME, "note", "passes", "surrogate", "time_steps", "dataset_source"]
+    columns = [*SAME, "note", "passes", "surrogate", "time_steps", "dataset_source", "preprocess"]
     ids = np.concatenate([np.asarray(v) for v in group["sample_ids"]])
     # Shards of two runs may overlap.
     _, keep = np.unique(ids, return_index=True)
