@@ -10,10 +10,27 @@ from typing import Any
 
 from robustbench_snn.attack_spec import AttackSpec
 
-__all__ = ["CLEAN", "AttackSpec", "RunConfig", "Shard", "canonical_json", "content_key", "shards"]
+__all__ = [
+    "CLEAN",
+    "AttackSpec",
+    "Corruption",
+    "RunConfig",
+    "Shard",
+    "canonical_json",
+    "content_key",
+    "shards",
+]
 
 CLEAN = AttackSpec("clean")
 DEFAULT_N = 1000
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One common corruption at one severity, 1 (weakest) to 5 (strongest)."""
+
+    name: str
+    severity: int
 
 
 @dataclass(frozen=True)
@@ -30,10 +47,15 @@ class RunConfig:
         batch_size: samples in one forward pass; cannot change results.
         shard_size: samples in one results file.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        seed: seed of all random choices of attacks.
+        seed: seed of all random choices of attacks and of generated corruptions.
         out: folder of the results.
         plugins: Python files that register models or attacks.
         model_args: constructor arguments that replace those of the cards.
+        corruptions: names of common corruptions; empty evaluates the images as they are.
+        severities: of every corruption.
+        corruptions_dir: folder with official corruption files; what it lacks is generated.
+        corruption_preset: ``cifar`` or ``imagenet`` constants; None chooses by image size.
+        frost_dir: folder with the official frost textures; None uses synthetic ones.
     """
 
     models: tuple[str, ...]
@@ -50,6 +72,15 @@ class RunConfig:
     out: str = "results"
     plugins: tuple[str, ...] = ()
     model_args: Mapping[str, Any] = field(default_factory=dict)
+    corruptions: tuple[str, ...] = ()
+    severities: tuple[int, ...] = (1, 2, 3, 4, 5)
+    corruptions_dir: str | None = None
+    corruption_preset: str | None = None
+    frost_dir: str | None = None
+
+    def versions(self) -> list[Corruption | None]:
+        """What each model sees of the data: every corrupted version, or None for the images."""
+        return [Corruption(name, s) for name in self.corruptions for s in self.severities] or [None]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from robustbench_snn.attacks.specs import ATTACKS, BRIDGE_PREFIX, attack_type
 from robustbench_snn.attacks.values import parse_count, parse_number
 from robustbench_snn.config import RunConfig
 from robustbench_snn.errors import UsageError
-from robustbench_snn.presets import AttackTable, read_preset
+from robustbench_snn.presets import CORRUPTION_TEXTS, AttackTable, read_preset
 from robustbench_snn.registry import did_you_mean
 
 CLEAN_NAMES = ("clean", "none")
@@ -20,6 +20,7 @@ _DEFAULTS = RunConfig((), ())
 _EXAMPLES = """examples:
   python -m robustbench_snn.run --attack pgd --steps 10
   python -m robustbench_snn.run --model 'qkformer*' --attack fgsm --eps 2/255,4/255,8/255
+  python -m robustbench_snn.run --corruption all --severity 1-5
   python -m robustbench_snn.run --attack pgd --help        options of one attack
 """
 
@@ -40,6 +41,7 @@ def _first_stage() -> Parser:
     parser.add_argument("--attack", action="append", default=[])
     parser.add_argument("--plugin", action="append", default=[])
     parser.add_argument("--preset")
+    parser.add_argument("--corruption", action="append", default=[])
     return parser
 
 
@@ -63,7 +65,8 @@ def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
             load_plugin(path)
     if first.attack:
         settings["attack"] = [(name, {}) for name in first.attack]
-    settings.setdefault("attack", [("pgd", {})])
+    corrupted = first.corruption or settings.get("corruptions")
+    settings.setdefault("attack", [("clean" if corrupted else "pgd", {})])
     parser = full_parser([name for name, _ in settings["attack"]])
     found, unknown = parser.parse_known_args(list(argv))
     if unknown:
@@ -82,6 +85,7 @@ def full_parser(attacks: Sequence[str]) -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _what(parser.add_argument_group("what to run"))
+    _corruptions(parser.add_argument_group("common corruptions"))
     _how(parser.add_argument_group("how to run it"))
     _show(parser.add_argument_group("instead of running"))
     _attack_options(parser, attacks)
@@ -116,6 +120,31 @@ def _what(group: Any) -> None:
         help="constructor argument that replaces the card's; repeatable",
     )
     group.add_argument("--preset", metavar="FILE.toml", help="settings; flags overrule them")
+
+
+def _corruptions(group: Any) -> None:
+    group.add_argument(
+        "--corruption",
+        action="append",
+        metavar="NAME",
+        help="corruption, group (noise, blur, weather, digital, extra), common15 or all; "
+        "repeatable; without --attack the corrupted images are classified, with it they are "
+        "attacked",
+    )
+    group.add_argument("--severity", metavar="S", help="3, 1,3,5 or 1-5 (1-5)")
+    group.add_argument(
+        "--corruptions-dir",
+        metavar="DIR",
+        help="folder with official files; what it lacks is generated",
+    )
+    group.add_argument(
+        "--corruption-preset",
+        metavar="NAME",
+        help="constants of generated corruptions: cifar or imagenet (by image size)",
+    )
+    group.add_argument(
+        "--frost-dir", metavar="DIR", help="folder with the official frost textures (synthetic)"
+    )
 
 
 def _how(group: Any) -> None:
@@ -185,7 +214,10 @@ def _overrule(settings: dict[str, Any], found: argparse.Namespace) -> dict[str, 
     settings = dict(settings)
     if found.model:
         settings["models"] = found.model
-    for key in ("dataset", "split", "data_dir", "weights", "device", "out"):
+    if found.corruption:
+        settings["corruptions"] = found.corruption
+    plain = ("dataset", "split", "data_dir", "weights", "device", "out", "severity")
+    for key in (*plain, *CORRUPTION_TEXTS):
         if getattr(found, key) is not None:
             settings[key] = getattr(found, key)
     for key in ("n", "batch_size", "shard_size", "seed"):

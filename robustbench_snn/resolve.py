@@ -11,12 +11,18 @@ from robustbench_snn.attacks.values import parse_free
 from robustbench_snn.card import ModelCard
 from robustbench_snn.catalogue import MODELS, model_card
 from robustbench_snn.config import CLEAN, RunConfig
+from robustbench_snn.corruptions.names import PRESETS, parse_severities
+from robustbench_snn.corruptions.names import resolve as corruption_names
 from robustbench_snn.data import DATASETS
 from robustbench_snn.errors import UsageError
 from robustbench_snn.options import CLEAN_NAMES
-from robustbench_snn.presets import AttackTable
+from robustbench_snn.presets import CORRUPTION_TEXTS, AttackTable
+from robustbench_snn.registry import did_you_mean
 
-_PLAIN = ("split", "data_dir", "weights", "n", "batch_size", "shard_size", "device", "seed", "out")
+_PLAIN = (
+    *("split", "data_dir", "weights", "n", "batch_size", "shard_size", "device", "seed", "out"),
+    *CORRUPTION_TEXTS,
+)
 
 
 def resolve(settings: Mapping[str, Any]) -> tuple[RunConfig, list[str]]:
@@ -43,9 +49,34 @@ def resolve(settings: Mapping[str, Any]) -> tuple[RunConfig, list[str]]:
         dataset=dataset,
         plugins=tuple(settings.get("plugins", ())),
         model_args={key: parse_free(v) for key, v in settings.get("model_args", {}).items()},
+        **corruption_settings(settings),
         **{key: settings[key] for key in _PLAIN if key in settings},
     )
     return config, notes
+
+
+def corruption_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The corruptions and severities asked for, as fields of a RunConfig; none without a name.
+
+    Raises:
+        UsageError: an unknown corruption, severity or preset, or options without a corruption.
+    """
+    if not settings.get("corruptions"):
+        for key in ("severity", *CORRUPTION_TEXTS):
+            if key in settings:
+                raise UsageError(
+                    f"--{key.replace('_', '-')} belongs to corruptions, and none was named: add "
+                    "--corruption NAME, or all."
+                )
+        return {}
+    preset = settings.get("corruption_preset", PRESETS[0])
+    if preset not in PRESETS:
+        hint = did_you_mean(preset, list(PRESETS))
+        raise UsageError(f"unknown corruption preset '{preset}': {hint}")
+    return {
+        "corruptions": tuple(corruption_names(settings["corruptions"])),
+        "severities": tuple(parse_severities(settings.get("severity", "1-5"))),
+    }
 
 
 def attack_specs(tables: Sequence[AttackTable]) -> list[AttackSpec]:

@@ -108,7 +108,12 @@ def _report(config: RunConfig, rows: Sequence[Row]) -> int:
     from robustbench_snn.report.screen import print_table
     from robustbench_snn.report.summary import UNTRAINED, caption, lines
 
-    print_table(lines(rows), config, caption(config, rows))
+    if config.corruptions:
+        from robustbench_snn.report.corruption_screen import print_corruptions
+
+        print_corruptions(config, rows)
+    else:
+        print_table(lines(rows), config, caption(config, rows))
     if any("untrained" in row["flags"] for row in rows):
         print(f"{UNTRAINED}. Train a model or give --weights before quoting any of these numbers.")
     failed = [row for row in rows if row["status"] != "ok"]
@@ -116,6 +121,8 @@ def _report(config: RunConfig, rows: Sequence[Row]) -> int:
     print(f"results: {config.out} ({count} file{'s' if count != 1 else ''})")
     for row in failed[:_ERRORS_SHOWN]:
         where = f"{row['model']} {row['attack']} samples {row['start']}-{row['stop'] - 1}"
+        if config.corruptions:
+            where += f" of {row['corruption']} {row['severity']}"
         print(f"failed: {where}: {row['error']}", file=sys.stderr)
     if failed:
         print(f"{len(failed)} shards failed; the same command tries them again.", file=sys.stderr)

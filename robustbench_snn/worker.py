@@ -18,7 +18,8 @@ from robustbench_snn.adapter import ModelAdapter
 from robustbench_snn.attacks import build
 from robustbench_snn.attacks.health import AttackHealth
 from robustbench_snn.card import ModelCard
-from robustbench_snn.config import CLEAN, RunConfig
+from robustbench_snn.config import CLEAN, Corruption, RunConfig
+from robustbench_snn.corruptions.dataset import CorruptedImages, open_corrupted
 from robustbench_snn.data.base import ImageDataset
 from robustbench_snn.errors import PreflightRefused, UsageError
 from robustbench_snn.loading import (
@@ -30,7 +31,7 @@ from robustbench_snn.loading import (
 )
 from robustbench_snn.measure import Budget, Measured, Scores, joined, measure, score
 from robustbench_snn.memory import keep_large_blocks, with_backoff
-from robustbench_snn.plan import Cell, Task, batch_dependent
+from robustbench_snn.plan import Cell, DataIdentity, Task, batch_dependent
 from robustbench_snn.provenance import provenance, utc_now
 from robustbench_snn.rows import Row, as_lists, failed_row, flags, identity, norm_and_eps, outcome
 
@@ -80,6 +81,7 @@ class Worker:
             keep_large_blocks()
         self._model: ModelAdapter | None = None
         self._data: tuple[object, ImageDataset] | None = None
+        self._corrupted: tuple[object, CorruptedImages] | None = None
         self._constant: Row = provenance() | {
             "run_id": run_id,
             "device": self.device.type,
@@ -100,6 +102,19 @@ class Worker:
             self._data = (card.preprocess, open_dataset(self.config, card))
         check_classes(card, self._data[1])
         return self._data[1]
+
+    def corrupted(self, card: ModelCard, corruption: Corruption) -> CorruptedImages:
+        """The run's data under ``corruption``, opened unless it was the last asked for."""
+        wanted = (card.preprocess, card.input_shape, corruption)
+        if self._corrupted is None or self._corrupted[0] != wanted:
+            opened = open_corrupted(self.config, card, corruption, lambda: self.data(card))
+            self._corrupted = (wanted, opened)
+        check_classes(card, self._corrupted[1])
+        return self._corrupted[1]
+
+    def images(self, card: ModelCard, data: DataIdentity) -> ImageDataset:
+        """The images that ``data`` identifies."""
+        return self.corrupted(card, data.corruption) if data.corruption else self.data(card)
 
     def tensors(self, x: NDArray[Any], y: NDArray[Any]) -> tuple[Tensor, Tensor]:
         """Images and labels on the worker's device."""
@@ -142,7 +157,7 @@ class Worker:
     def _clean_pass(self, model: ModelAdapter, task: Task) -> CleanPass:
         begun = time.perf_counter()
         shard = task.shard
-        batch = self.data(model.card).batch(range(shard.start, shard.stop))
+        batch = self.images(model.card, task.data).batch(range(shard.start, shard.stop))
 
         def logits_of(start: int, stop: int) -> Tensor:
             x, _ = self.tensors(batch.x[start:stop], batch.y[start:stop])

@@ -5,6 +5,7 @@ import pytest
 from robustbench_snn.attack_spec import AttackSpec
 from robustbench_snn.attacks.specs import make_spec
 from robustbench_snn.config import CLEAN, RunConfig, canonical_json, content_key, shards
+from robustbench_snn.corruptions.names import parse_severities
 from robustbench_snn.errors import UsageError
 from robustbench_snn.presets import read_preset, to_toml
 
@@ -47,6 +48,11 @@ def full_config():
         seed=3,
         plugins=("one.py", "two.py"),
         model_args={"T": 2, "ssa_proj_lif": "official", "odd key": True},
+        corruptions=("fog", "snow"),
+        severities=(1, 3),
+        corruptions_dir="CIFAR-10-C",
+        corruption_preset="cifar",
+        frost_dir="textures",
     )
 
 
@@ -58,6 +64,8 @@ def test_toml_holds_every_setting(tmp_path):
     assert tuple(found.pop("models")) == config.models
     assert tuple(found.pop("plugins")) == config.plugins
     assert found.pop("model_args") == config.model_args
+    assert tuple(found.pop("corruptions")) == config.corruptions
+    assert tuple(parse_severities(found.pop("severity"))) == config.severities
     tables = found.pop("attack")
     assert [name for name, _ in tables] == ["clean", "pgd", "fgsm", "torchattacks:CW"]
     assert make_spec("pgd", tables[1][1]) == config.attacks[1]
@@ -65,7 +73,15 @@ def test_toml_holds_every_setting(tmp_path):
     assert tables[3][1] == config.attacks[3].params
     assert {key: getattr(config, key) for key in found} == found
     absent = {field.name for field in dataclasses.fields(config)} - set(found)
-    assert absent == {"models", "attacks", "plugins", "model_args", "weights"}
+    assert absent == {
+        "models",
+        "attacks",
+        "plugins",
+        "model_args",
+        "weights",
+        "corruptions",
+        "severities",
+    }
 
 
 def test_lists_in_an_attack_table_are_all_combinations(tmp_path):

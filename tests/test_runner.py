@@ -54,9 +54,10 @@ def test_one_row_per_model_attack_and_shard(config):
 
 
 def gradient_columns(frame):
-    """Columns a row without gradients or without a checkout has no value for."""
-    known = {"zero_grad_frac", "nonfinite_grad_frac", "zero_pixel_frac", "error"}
-    return [name for name in frame.columns if name in known or name.startswith("git_")]
+    """Columns a row on clean images, without gradients or without a checkout has no value for."""
+    known = {"zero_grad_frac", "nonfinite_grad_frac", "zero_pixel_frac", "error", "severity"}
+    kinds = ("git_", "corruption")
+    return [name for name in frame.columns if name in known or name.startswith(kinds)]
 
 
 def test_outcomes_are_those_of_the_model_on_the_same_images(config):
@@ -202,7 +203,7 @@ def test_parameters_get_no_gradient_and_the_model_stays_in_eval_mode(config):
 
 
 def test_a_refused_model_stops_everything(config, monkeypatch):
-    def refuse(model, x, y):
+    def refuse(model, x, y, compare):
         raise PreflightRefused(f"{model.card.name} forgets to reset")
 
     monkeypatch.setattr(runner, "preflight", refuse)

@@ -33,7 +33,7 @@ DATA = DataIdentity("d", "embedded", "r1", "test", 300)
 
 def make_plan(tmp_path, attacks=(CLEAN, PGD), model=MODEL, data=DATA, **changes):
     config = RunConfig(models=(model.name,), attacks=attacks, out=str(tmp_path), **changes)
-    return plan(config, [model], {model.name: data}, "cpu")
+    return plan(config, [model], {model.name: [data]}, "cpu")
 
 
 def keys(tasks):

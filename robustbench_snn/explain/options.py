@@ -185,7 +185,7 @@ def explain_config(found: argparse.Namespace, models: Sequence[str], dataset: st
         UsageError: an option that cannot be read.
     """
     seed = found.seed if found.seed == "0" else str(parse_count(found.seed, "--seed"))
-    counts = {
+    counts: dict[str, Any] = {
         key: parse_count(getattr(found, key), f"--{key.replace('_', '-')}")
         for key in ("n", "batch_size", "shard_size")
         if getattr(found, key) is not None

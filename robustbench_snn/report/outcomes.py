@@ -89,6 +89,7 @@ def collect(results: Results, specs: Sequence[AttackSpec], dataset: str) -> list
     """
     frame = results.frame()
     frame = frame[(frame["dataset"] == dataset) & frame["attack"].isin({s.name for s in specs})]
+    frame = frame[frame["corruption"].isna()]
     wanted = {spec: spec for spec in specs}
     matched = [wanted.get(_spec(row)) for row in frame[["attack", "attack_params"]].itertuples()]
     keys = {key for key, spec in zip(frame["key"], matched, strict=True) if spec is not None}

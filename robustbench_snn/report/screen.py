@@ -23,12 +23,17 @@ def echo(session: Session) -> str:
     """The resolved configuration in one line."""
     config = session.config
     attacks = "; ".join(describe(spec) for spec in config.attacks)
-    data, n = session.data[0], max(session.n)
+    data, n = session.data[0][0], max(session.n)
     models = len(session.models)
+    corrupted = ""
+    if config.corruptions:
+        count, levels = len(config.corruptions), ",".join(map(str, config.severities))
+        sources = sorted({one.corruption_source for found in session.data for one in found})
+        corrupted = f"{count} corruptions at severity {levels} ({', '.join(sources)}) · "
     return (
-        f"{attacks} · {models} model{'s' if models > 1 else ''} · {data.name} {data.split} "
-        f"({data.source} {data.revision}) · n={n} · batch {config.batch_size} · "
-        f"{session.device} · seed {config.seed} · {config.out}"
+        f"{attacks} · {corrupted}{models} model{'s' if models > 1 else ''} · {data.name} "
+        f"{data.split} ({data.source} {data.revision.partition('+')[0]}) · n={n} · "
+        f"batch {config.batch_size} · {session.device} · seed {config.seed} · {config.out}"
     )
 
 
@@ -48,7 +53,7 @@ class Screen:
         self._begun = 0.0
         self._printed = 0.0
         self._waiting: dict[str, float] = {}
-        self._lines: dict[tuple[str, str], Line] = {}
+        self._lines: dict[tuple[object, ...], Line] = {}
 
     def start(self, session: Session) -> None:
         """Print the configuration and the notes; begin the bar if there is work."""
@@ -89,7 +94,8 @@ class Screen:
 
     def row(self, row: Row) -> None:
         """Count a result; new ones move the bar."""
-        name = (row["model"], row["attack_label"])
+        version = (row.get("corruption"), row.get("severity"))
+        name = (row["model"], row["attack_label"], *version)
         if name not in self._lines:
             self._lines[name] = lines([row])[0]
         else:
@@ -97,7 +103,7 @@ class Screen:
         if row["key"] not in self._waiting:
             return
         self._done += self._waiting.pop(row["key"])
-        self._show(_running(self._lines[name]))
+        self._show(_running(self._lines[name], *version))
 
     def _show(self, text: str) -> None:
         if self._bar is not None:
@@ -120,8 +126,10 @@ class Screen:
         print(text, file=sys.stderr, flush=True)
 
 
-def _running(line: Line) -> str:
+def _running(line: Line, corruption: str | None, severity: int | None) -> str:
     text = f"{line.model}  {line.attack.name}  n {line.n}"
+    if corruption:
+        text = f"{line.model}  {corruption} {severity}  {line.attack.name}  n {line.n}"
     if line.n:
         text += f"  clean {100 * line.clean / line.n:.1f} %"
         if line.attack != CLEAN:
@@ -141,20 +149,36 @@ def print_table(found: Sequence[Line], config: RunConfig, text: str) -> None:
     columns = [name for name in COLUMNS if name != "flags" or any(r["flags"] for r in records)]
     if all(line.attack == CLEAN for line in found):
         columns = [name for name in columns if not name.startswith("robust")]
+    if sys.stdout.isatty():
+        # The caption names the data set, and terminals are narrow.
+        ending = f".{config.dataset}"
+        records = [r | {"model": r["model"].removesuffix(ending)} for r in records]
+    print_records(records, columns, "", text)
+
+
+def print_records(
+    records: Sequence[dict[str, str]], columns: Sequence[str], title: str, text: str
+) -> None:
+    """A table on standard output: boxed on a terminal, Markdown elsewhere.
+
+    Args:
+        records: its lines.
+        columns: keys of the records, in order.
+        title, text: what stands above, if anything, and below it.
+    """
     if not sys.stdout.isatty():
-        print(to_markdown(records, columns) + "\n" + text)
+        above = f"{title}\n\n" if title else ""
+        print(above + to_markdown(records, columns) + "\n" + text)
         return
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(caption=text, caption_justify="left")
+    table = Table(title=title or None, title_justify="left", caption=text, caption_justify="left")
     for name in columns:
         number = name == "n" or "%" in name
         table.add_column(
             name, justify="right" if number else "left", no_wrap=number, overflow="fold"
         )
     for record in records:
-        # The caption names the data set, and terminals are narrow.
-        short = record | {"model": record["model"].removesuffix(f".{config.dataset}")}
-        table.add_row(*(short[name] for name in columns))
+        table.add_row(*(record.get(name, "") for name in columns))
     Console().print(table)

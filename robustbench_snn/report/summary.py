@@ -10,6 +10,8 @@ from typing import Any
 
 from robustbench_snn.attack_spec import AttackSpec, format_distance, format_param
 from robustbench_snn.config import CLEAN, RunConfig
+from robustbench_snn.corruptions.names import COMMON, CORRUPTIONS
+from robustbench_snn.presets import CORRUPTION_TEXTS
 from robustbench_snn.report.tables import format_accuracy
 
 UNTRAINED = "untrained weights: not a result"
@@ -124,6 +126,8 @@ def command(config: RunConfig, named: Sequence[str] = (), **changes: str) -> str
         value = getattr(config, key)
         if value != getattr(plain, key):
             words += [f"--{key.replace('_', '-')}", str(value)]
+    if config.corruptions:
+        words += _corruption_words(config)
     for plugin in config.plugins:
         words += ["--plugin", plugin]
     for key, value in config.model_args.items():
@@ -131,6 +135,16 @@ def command(config: RunConfig, named: Sequence[str] = (), **changes: str) -> str
     for key, value in changes.items():
         words += [f"--{key.replace('_', '-')}", value]
     return shlex.join(words)
+
+
+def _corruption_words(config: RunConfig) -> list[str]:
+    sets = {CORRUPTIONS: "all", COMMON: "common15"}
+    words = ["--corruption", sets.get(config.corruptions, ",".join(config.corruptions))]
+    words += ["--severity", ",".join(map(str, config.severities))]
+    for key in CORRUPTION_TEXTS:
+        if getattr(config, key) is not None:
+            words += [f"--{key.replace('_', '-')}", getattr(config, key)]
+    return words
 
 
 def next_command(config: RunConfig, named: Sequence[str] = ()) -> str:
