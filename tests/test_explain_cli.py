@@ -153,7 +153,7 @@ def test_other_settings_are_other_results(measured, plugin, tmp_path, capsys):
     assert main([*words, "--pass", "1"]) == 0
     assert len(list(folder.rglob("*.parquet"))) == count + 1
     assert "pass 1 of 2" in capsys.readouterr().out
-    with pytest.raises(UsageError, match="2 versions of map 'rate'.*differ in pass_number"):
+    with pytest.raises(UsageError, match=r"2 versions of map 'rate'.*differ in pass_number"):
         select(load(folder), FEEDBACK, "rate")
 
 
