@@ -10,6 +10,7 @@ from spikingjelly.activation_based import surrogate
 from torch import Tensor
 
 from robustbench_snn.adapter import ModelAdapter
+from robustbench_snn.attacks import build, make_spec
 from robustbench_snn.errors import PreflightRefused
 from robustbench_snn.metrics import wilson
 
@@ -60,6 +61,17 @@ def stays_in_eval(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
     moved = [k for k, v in model.net.named_buffers() if k in before and not v.equal(before[k])]
     detail = f"{len(training)} modules in train mode, {len(moved)} buffers moved"
     return Finding("stays in eval mode", not (training or moved), detail)
+
+
+def zero_budget(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
+    """PGD with eps = 0 moves no image and changes no prediction."""
+    x, y = x[:8], y[:8]
+    specs = [make_spec("pgd", {"eps": "0", "steps": "2"})]
+    ids = [str(i) for i in range(len(x))]
+    (attacked,) = build("pgd", 0).perturb(model, x, y, ids, specs)
+    moved = float((attacked - x).abs().max())
+    same = bool((model(attacked).argmax(1) == model(x).argmax(1)).all())
+    return Finding("eps = 0 is clean", moved == 0 and same, f"largest change {moved:.1e}")
 
 
 def gradient_alive(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
@@ -116,6 +128,7 @@ CHECKS: tuple[Callable[[ModelAdapter, Tensor, Tensor], Finding], ...] = (
     repeatable,
     batch_independent,
     stays_in_eval,
+    zero_budget,
     gradient_alive,
     surrogate_swap,
     clean_accuracy,

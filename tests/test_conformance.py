@@ -149,7 +149,7 @@ def test_preflight_refuses_a_wrong_accuracy_claim() -> None:
 
 def test_check_command(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sdt-tiny.digit-scenes", "--n", "8"]) == 0
-    assert "6 checks on 8 images of digit-scenes" in capsys.readouterr().out
+    assert "7 checks on 8 images of digit-scenes" in capsys.readouterr().out
     assert main(["sdt-tinny.digit-scenes"]) == 2
     assert "did you mean" in capsys.readouterr().err
     assert main(["--n", "0"]) == 2
