@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from robustbench_snn.errors import UsageError
@@ -15,15 +15,15 @@ FIGURES = Path(__file__).parent.parent / "figures"
 
 def command(
     description: str,
-    preset: Path,
+    presets: Path | Sequence[Path],
     render: Callable[[Path, str, Path], list[Path]],
     argv: list[str] | None = None,
 ) -> int:
-    """Run ``preset`` through ``robustbench_snn.run`` and render, or with ``--render`` only render.
+    """Run ``presets`` through ``robustbench_snn.run`` and render, or with ``--render`` only render.
 
     Args:
         description: of the script, for its help.
-        preset: attacks to run; command-line options come on top.
+        presets: one or several, run in turn; command-line options come on top.
         render: (results folder, data set, output folder) to the files written.
         argv: command line; None takes the process's own.
 
@@ -50,10 +50,12 @@ def command(
         if options.render is None:
             from robustbench_snn.run import main as run
 
-            given = ["--preset", str(preset), "--dataset", options.dataset]
-            code = run([*given, "--out", str(options.out), *rest])
-            if code not in (0, 3):
-                return code
+            for preset in [presets] if isinstance(presets, Path) else presets:
+                given = ["--preset", str(preset), "--dataset", options.dataset]
+                done = run([*given, "--out", str(options.out), *rest])
+                if done not in (0, 3):
+                    return done
+                code = max(code, done)
         elif rest:
             parser.error(f"--render evaluates nothing, so it takes no {rest[0]}")
         results = options.render or options.out

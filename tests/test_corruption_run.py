@@ -17,7 +17,9 @@ from robustbench_snn.data import load_dataset
 from robustbench_snn.errors import UsageError
 from robustbench_snn.options import read_arguments
 from robustbench_snn.presets import read_preset, to_toml
+from robustbench_snn.report.corruption_table import CorruptionTable
 from robustbench_snn.report.corruptions import Cells, missing_note, records
+from robustbench_snn.report.severity_curves import points, write_curves
 from robustbench_snn.resolve import resolve
 from robustbench_snn.run import main
 from robustbench_snn.store import Results
@@ -268,7 +270,7 @@ def test_corruptions_of_different_length_are_not_averaged(config, tmp_path):
     next((tmp_path / "snow" / "1").rglob("*.JPEG")).unlink()
     short = replace(config, dataset="imagenet", models=("tiny-i.test",), severities=(1,), n=None)
     short = replace(short, corruptions=("snow", "contrast"), corruptions_dir=str(tmp_path))
-    with pytest.raises(UsageError, match="5 images under snow at severity 1 .* and 6 elsewhere"):
+    with pytest.raises(UsageError, match=r"5 images under snow at severity 1 .* and 6 elsewhere"):
         runner.run(short)
 
 
@@ -323,3 +325,34 @@ def test_half_evaluated_cells_enter_no_mean():
     unequal = full_cells()
     unequal.add(row("fog", 1, n=5), "correct_clean")
     assert mean_line(unequal)["accuracy %"] == "–"
+
+
+def test_tables_and_curves_come_from_the_store(config, tmp_path):
+    runner.run(replace(config, corruptions=()))
+    runner.run(replace(config, corruptions=("fog", "snow")))
+    table = CorruptionTable.load(Path(config.out), "digit-scenes")
+    (model,) = table.models
+    assert model.clean is not None
+    assert model.cells.n == {(name, s): 16 for name in ("fog", "snow") for s in (1, 5)}
+    (line,) = table.summary()
+    assert line["15 corruptions"] == "–"
+    assert [row["corruption"] for row in table.by_corruption()] == ["snow", "fog"]
+    panel = [p for p in points(table) if p["panel"] == "15 corruptions"]
+    assert [(p["severity"], p["n"]) for p in panel] == [(0, 16)]
+    written = [*table.write(tmp_path / "t"), *write_curves(table, tmp_path / "t", "severity")]
+    assert all(path.stat().st_size for path in written)
+    assert len({path.name for path in written}) == 7
+
+
+def test_two_versions_of_a_corruption_in_one_folder_are_refused(config):
+    fog = replace(config, corruptions=("fog",))
+    runner.run(fog)
+    runner.run(replace(fog, corruption_preset="imagenet"))
+    with pytest.raises(UsageError, match="in two versions"):
+        CorruptionTable.load(Path(config.out), "digit-scenes")
+
+
+def test_clean_results_alone_make_no_table(config):
+    runner.run(replace(config, corruptions=()))
+    with pytest.raises(UsageError, match="hold no corrupted images of 'digit-scenes'"):
+        CorruptionTable.load(Path(config.out), "digit-scenes")

@@ -63,9 +63,9 @@ class Cells:
         return sorted({severity for _, severity in {**self.n, **dict.fromkeys(self.failed, 0)}})
 
     def sources(self, names: Iterable[str]) -> str:
-        """Where the images of ``names`` come from; ``mixed`` when not all from one source."""
+        """Where the images of ``names`` come from: empty for none, ``mixed`` for several."""
         found = {self.source[name] for name in names if name in self.source}
-        return found.pop() if len(found) == 1 else MIXED
+        return MIXED if len(found) > 1 else "".join(found)
 
     def accuracy(self, names: Sequence[str], severities: Sequence[int] = ()) -> Share | None:
         """Mean accuracy over ``names`` and ``severities`` (default: all that were evaluated).
