@@ -37,7 +37,7 @@ def model():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_twice_equal_and_batch_equals_samples(model, kind):
-    x, target = torch.from_numpy(scenes()), torch.arange(4)
+    x, target = torch.from_numpy(scenes(side=16)), torch.arange(4)
     first = attribute(model, x, target, kind, IDS, settings=QUICK)
     second = attribute(model, x, target, kind, IDS, settings=QUICK)
     assert torch.equal(first, second)
@@ -142,6 +142,8 @@ def test_grad_cam_on_a_spiking_layer_by_its_definition():
     assert found.shape == (3, 8, 8)
     assert found.any()
     assert torch.allclose(found, expected, atol=1e-6)
+    with torch.no_grad():
+        assert torch.equal(grad_cam(model, x, target), found)
 
 
 def test_sensitivity_of_constant_and_changing_maps():

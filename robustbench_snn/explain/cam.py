@@ -42,14 +42,15 @@ def grad_cam(
         return output
 
     handle = model.attention_units()[name].register_forward_hook(hook)
-    try:
-        with torch.enable_grad():
+    # Callers such as captum's sensitivity switch gradients off.
+    with torch.enable_grad():
+        try:
             logits = model(x.detach().requires_grad_())
-    finally:
-        handle.remove()
-    chosen = outputs[choose_pass(model, name, len(outputs), number) - 1]
-    score = logits.gather(1, target[:, None]).sum()
-    (gradient,) = torch.autograd.grad(score, chosen)
+        finally:
+            handle.remove()
+        chosen = outputs[choose_pass(model, name, len(outputs), number) - 1]
+        score = logits.gather(1, target[:, None]).sum()
+        (gradient,) = torch.autograd.grad(score, chosen)
     rows, columns = token_grid(chosen, (x.shape[-2], x.shape[-1]))
     a, g = (value.detach().flatten(3) for value in (chosen, gradient))
     cam = (g.mean(3, keepdim=True) * a).sum((0, 2)).clamp_min(0)
