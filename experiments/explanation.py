@@ -31,7 +31,9 @@ def maps_of(found: Sequence[Measured], kind: str, measure: str = "maps") -> list
     return paper_order([select(fitting, model, kind, measure, change) for model, change in named])
 
 
-def command(description: str, name: str, words: Sequence[str], draw: Draw) -> int:
+def command(
+    description: str, name: str, words: Sequence[str], draw: Draw, dataset: str = "digit-scenes"
+) -> int:
     """Compute maps with ``words`` for ``robustbench_snn.explain`` and draw, or only draw.
 
     Args:
@@ -39,6 +41,7 @@ def command(description: str, name: str, words: Sequence[str], draw: Draw) -> in
         name: of the files written.
         words: options of the computation; the command line's own come on top.
         draw: (what is stored, data folder) to the sheet.
+        dataset: explained unless another is named.
 
     Returns:
         Exit code: that of the computation, 2 for a usage error.
@@ -48,7 +51,7 @@ def command(description: str, name: str, words: Sequence[str], draw: Draw) -> in
         allow_abbrev=False,
         epilog="All other options (--model, --n, …) go to `python -m robustbench_snn.explain`.",
     )
-    parser.add_argument("--dataset", default="digit-scenes", help="data set to explain")
+    parser.add_argument("--dataset", default=dataset, help="data set to explain")
     parser.add_argument("--data-dir", help="folder with the data set's files")
     parser.add_argument("--results", default=DEFAULT_RESULTS, help="folder of stored maps")
     parser.add_argument("--render", metavar="RESULTS", help="only draw what this folder holds")

@@ -1,0 +1,16 @@
+"""Figure 7 of the SpiLiFormer paper: all 19 corruptions and the models' heatmaps, on ImageNet.
+
+python experiments/figure7.py --data-dir DIR          compute maps, then draw
+python experiments/figure7.py --render explanations   draw what is stored, without torch
+"""
+
+from __future__ import annotations
+
+import sys
+
+from corruption_sheet import draw, words
+from explanation import command
+
+if __name__ == "__main__":
+    about = "Figure 7: images under 19 corruptions, predictions and heatmaps."
+    sys.exit(command(about, "figure7", words(1), draw, "imagenet"))
