@@ -26,7 +26,7 @@ KINDS = (
     "noise_tunnel",
     "grad_cam",
 )
-QUICK = Settings(steps=4, noise_samples=2)
+QUICK = Settings(steps=4, noise_samples=2, window=0.25)
 IDS = ["a", "b", "c", "d"]
 
 
