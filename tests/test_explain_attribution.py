@@ -32,7 +32,7 @@ IDS = ["a", "b", "c", "d"]
 
 @pytest.fixture(scope="module")
 def model():
-    return lively("sdt-tiny.digit-scenes")
+    return lively("qkformer-tiny.digit-scenes")
 
 
 @pytest.mark.parametrize("kind", KINDS)
