@@ -6,16 +6,24 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from robustbench_snn.errors import UsageError
 from robustbench_snn.explain.options import DEFAULT_RESULTS
-from robustbench_snn.explain.sheet import Sheet
 from robustbench_snn.explain.sheets import paper_order
 from robustbench_snn.explain.stored import Measured, load, select
 
 FIGURES = Path(__file__).parent.parent / "figures"
 
-Draw = Callable[[list[Measured], Path | None], Sheet]
+
+class Drawable(Protocol):
+    """What can be written to files of one name: a sheet of maps, or curves."""
+
+    def write(self, stem: Path) -> list[Path]:
+        """Write ``stem``.png, .pdf, .csv and .json; returns the paths."""
+
+
+Draw = Callable[[list[Measured], Path | None], Drawable]
 
 
 def maps_of(found: Sequence[Measured], kind: str, measure: str = "maps") -> list[Measured]:
@@ -40,7 +48,7 @@ def command(
         description: of the script, for its help.
         name: of the files written.
         words: options of the computation; the command line's own come on top.
-        draw: (what is stored, data folder) to the sheet.
+        draw: (what is stored, data folder) to what is drawn.
         dataset: explained unless another is named.
 
     Returns:
@@ -69,8 +77,8 @@ def command(
                 return code
         found = [one for one in load(options.render or options.results)
                  if one.facts["dataset"] == options.dataset]  # fmt: skip
-        sheet = draw(found, Path(options.data_dir) if options.data_dir else None)
-        for path in sheet.write(options.figures / name):
+        drawn = draw(found, Path(options.data_dir) if options.data_dir else None)
+        for path in drawn.write(options.figures / name):
             print(f"wrote {path.name}")
         return code
     except UsageError as error:
