@@ -152,7 +152,13 @@ def loaded_after(code):
     return set(done.stdout.rpartition("LOADED")[2].split())
 
 
-COMMANDS = [["--help"], ["--list"], ["--attack", "pgd", "--help"], ["--print-config"]]
+COMMANDS = [
+    ["--help"],
+    ["--list"],
+    ["--attack", "pgd", "--help"],
+    ["--print-config"],
+    ["--corruption", "all", "--print-config"],
+]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
