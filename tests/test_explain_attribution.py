@@ -41,7 +41,7 @@ def test_twice_equal_and_batch_equals_samples(model, kind):
     first = attribute(model, x, target, kind, IDS, settings=QUICK)
     second = attribute(model, x, target, kind, IDS, settings=QUICK)
     assert torch.equal(first, second)
-    assert first.abs().amax((1, 2)).min() > 0
+    assert first.any()
     alone = torch.cat(
         [
             attribute(model, x[i : i + 1], target[i : i + 1], kind, IDS[i : i + 1], settings=QUICK)
