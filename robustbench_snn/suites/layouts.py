@@ -32,6 +32,7 @@ SUITE_SAMPLES = {
     "robust": "list<bool>",
     "robust_8bit": "list<bool>",
     "winner": "list<string>",
+    "image": "list<int64>",
     "broken_eps": "list<float64>",
 }
 _SUITE = {name: kind for name, kind in IDENTITY.items() if name not in _ABOUT_ATTACKS} | {

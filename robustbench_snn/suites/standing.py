@@ -36,8 +36,8 @@ class Standing:
     Attributes:
         broken_eps: float64 [n], smallest eps at which the sample was fooled; 0 where it was wrong
             to begin with, infinite where nothing fooled it.
-        winner: what fooled it first at that eps; empty where nothing did.
-        files: for each sample the file of its image, or None.
+        winner: what fooled it first in the order of the suite; empty where nothing did.
+        files: for each sample the file of that image, or None.
     """
 
     def __init__(
@@ -69,10 +69,9 @@ class Standing:
         ]
         file = ImageFile(row["images"], row["images_sha256"], row["norm"], eps)
         for at in self.rows(names):
-            if eps < self.broken_eps[at]:
-                self.broken_eps[at] = eps
-                self.winner[at] = short_label(spec)
-                self.files[at] = file
+            self.broken_eps[at] = min(eps, self.broken_eps[at])
+            if self.files[at] is None:
+                self.winner[at], self.files[at] = short_label(spec), file
         return len(names)
 
     def robust(self, eps: float) -> NDArray[np.bool_]:

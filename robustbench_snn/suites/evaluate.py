@@ -1,0 +1,252 @@
+"""A suite from beginning to end: full attacks, screen, steps, curves, diagnostics, clean pass."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from robustbench_snn.attack_spec import AttackSpec, format_distance
+from robustbench_snn.config import CLEAN, RunConfig
+from robustbench_snn.errors import UsageError
+from robustbench_snn.estimators import NotApplicable
+from robustbench_snn.estimators.install import spiking_units
+from robustbench_snn.plan import DataIdentity, ModelIdentity, Task
+from robustbench_snn.provenance import new_run_id
+from robustbench_snn.runner import prepare
+from robustbench_snn.suites.outcomes import Outcome, measured
+from robustbench_snn.suites.reevaluate import Verdict, other_batch_size, reevaluate
+from robustbench_snn.suites.screen import Ranking, screened
+from robustbench_snn.suites.spec import Suite, attack_at, resolved
+from robustbench_snn.suites.standing import ImageFile, Standing, short_label
+from robustbench_snn.suites.worker import SuiteWorker
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class StepLog:
+    """What one step did.
+
+    Attributes:
+        label: of the attack; ``eps`` its distance.
+        attacked, fooled, failed: numbers of samples.
+        gradients, forward_calls, seconds: cost.
+        reason: why it was not applicable; empty when it was.
+    """
+
+    label: str
+    eps: float
+    attacked: int = 0
+    fooled: int = 0
+    failed: int = 0
+    gradients: int = 0
+    forward_calls: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+
+
+@dataclass
+class Evaluation:
+    """Everything a suite found out about one model.
+
+    Attributes:
+        suite, config: what was asked.
+        model, data: as opened.
+        n: number of samples.
+        standing: who is left; ``plain`` what the full attacks at the suite's eps left.
+        full: outcomes of the attacks on all samples, the curve's included.
+        ranking: of the pre-screen.
+        log: every step in order, ``curve_log`` those of the curve.
+        verdict: the clean pass over the winning images.
+    """
+
+    suite: Suite
+    config: RunConfig
+    model: ModelIdentity
+    data: DataIdentity
+    n: int
+    standing: Standing
+    full: dict[AttackSpec, Outcome] = field(default_factory=dict)
+    curve_full: dict[AttackSpec, Outcome] = field(default_factory=dict)
+    ranking: Ranking | None = None
+    log: list[StepLog] = field(default_factory=list)
+    curve_log: list[StepLog] = field(default_factory=list)
+    verdict: Verdict | None = None
+    probes: dict[AttackSpec, Outcome] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def plain(self) -> np.ndarray:
+        """Right after every full attack at the suite's eps, bool [n]."""
+        right = self.standing.clean.copy()
+        for spec, outcome in self.full.items():
+            if spec != CLEAN and spec.params.get("eps") == self.suite.eps:
+                right &= outcome.robust
+        return right
+
+    @property
+    def counted_files(self) -> list[ImageFile | None]:
+        """For each sample the file of an image that fools the model within the suite's eps."""
+        return [
+            file if file is not None and file.eps <= self.suite.eps else None
+            for file in self.standing.files
+        ]
+
+
+def check_suite(suite: Suite, config: RunConfig, worker: SuiteWorker) -> None:
+    """Refuse what would end in numbers without meaning, before anything is computed.
+
+    Raises:
+        UsageError: a model without spiking units in a suite about them.
+    """
+    for name in config.models:
+        model = worker.model(name)
+        if suite.needs_spikes and not spiking_units(model):
+            raise UsageError(
+                f"suite '{suite.name}' attacks through several ways to differentiate spikes, and "
+                f"model '{name}' has no spiking units: use --suite standard for it."
+            )
+        if model.stochastic and _without_eot(suite):
+            raise UsageError(
+                f"model '{name}' encodes images at random, and attacks of suite '{suite.name}' "
+                "follow single gradients, which would overstate its robustness: give the suite's "
+                "steps eot = 10 (print them with --print-config, edit, and use the file)."
+            )
+
+
+def _without_eot(suite: Suite) -> bool:
+    tables = [attack_at(table, suite.eps) for table in resolved((*suite.full, *suite.step), (), ())]
+    return any("steps" in spec.params and int(spec.params.get("eot", 1)) < 10 for spec in tables)
+
+
+class ModelRun:
+    """Takes one model through a suite.
+
+    Args:
+        suite, config: what to do; ``config`` names all models of the run.
+        worker: opens models and data and runs steps.
+        name: the model.
+        say: told what happens, one line at a time.
+    """
+
+    def __init__(
+        self, suite: Suite, config: RunConfig, worker: SuiteWorker, name: str, say: Say
+    ) -> None:
+        self.suite, self.worker, self.say = suite, worker, say
+        self.config = replace(config, models=(name,), attacks=(CLEAN,))
+        self.others = [other for other in config.models if other != name]
+        session = prepare(self.config, worker, new_run_id())
+        self.tasks: list[Task] = list(session.tasks)
+        self.model, self.data = session.models[0], self.tasks[0].data
+        passes = [worker.clean(task) for task in self.tasks]
+        labels = np.concatenate([part.y for part in passes])
+        clean = np.concatenate([part.scores.predicted for part in passes]) == labels
+        ids = [name for part in passes for name in part.ids]
+        self.found = Evaluation(
+            suite, self.config, self.model, self.data, len(ids), Standing(ids, labels, clean)
+        )
+
+    def run(self) -> Evaluation:
+        """The whole suite but for the diagnostics."""
+        begun = time.perf_counter()
+        found, suite = self.found, self.suite
+        self.say(f"{self.model.name}: clean {100 * found.standing.clean.mean():.1f} % of {found.n}")
+        found.full = self.attacks(
+            [CLEAN, *(attack_at(t, suite.eps) for t in resolved(suite.full, (), self.others))]
+        )
+        self.say(f"{self.model.name}: plain {100 * found.plain.mean():.1f} %")
+        found.ranking = screened(suite, self.config, self.worker, self.model)
+        if found.ranking.accuracy:
+            best = ", ".join(found.ranking.names[: suite.screen.keep])
+            where = f"ε {format_distance(found.ranking.eps)}"
+            self.say(f"{self.model.name}: screen at {where} on {found.ranking.n} chose {best}")
+        for table in resolved(suite.step, self.chosen, self.others):
+            found.log.append(self.step(attack_at(table, suite.eps), found.n))
+        self._curve()
+        self.reevaluate()
+        found.seconds = time.perf_counter() - begun
+        return found
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The estimators kept by the screen, best first."""
+        ranking = self.found.ranking
+        return ranking.names[: self.suite.screen.keep] if ranking else ()
+
+    def attacks(
+        self, specs: Sequence[AttackSpec], n: int | None = None
+    ) -> dict[AttackSpec, Outcome]:
+        """Outcomes of attacks on all of the first ``n`` samples."""
+        config = replace(self.config, n=min(n or self.found.n, self.found.n))
+        return measured(config, specs, self.model, self.data, self.worker.device.type)
+
+    def step(self, spec: AttackSpec, n: int) -> StepLog:
+        """Attack the survivors among the first ``n`` samples, shard by shard."""
+        eps, standing = float(spec.params["eps"]), self.found.standing
+        log = StepLog(short_label(spec), eps)
+        for task in self.tasks:
+            rows = standing.survivors(eps, range(task.shard.start, min(task.shard.stop, n)))
+            if not rows:
+                continue
+            try:
+                row = self.worker.step(task, spec, [at - task.shard.start for at in rows])
+            except NotApplicable as reason:
+                log = replace(log, reason=str(reason))
+                break
+            log = _added(log, row, len(rows), standing.take(spec, row) if _ok(row) else 0)
+        self._tell(log)
+        return log
+
+    def _tell(self, log: StepLog) -> None:
+        if log.reason:
+            self.say(f"  {log.label}: {log.reason}")
+        elif log.attacked:
+            left = log.attacked - log.fooled
+            where = f"ε {format_distance(log.eps)}"
+            self.say(f"  {where} {log.label}: {log.attacked} -> {left}  ({log.seconds:.0f} s)")
+
+    def _curve(self) -> None:
+        """Worst case at every eps of the curve; attacks on all samples as curves of their own."""
+        curve, n = self.suite.curve, min(self.suite.curve.n, self.found.n)
+        if not n:
+            return
+        specs = [attack_at(t, eps) for eps in curve.eps for t in resolved(curve.full, (), ())]
+        self.found.curve_full = self.attacks(specs, n) if specs else {}
+        for eps in curve.eps:
+            for table in resolved(curve.step, self.chosen, self.others):
+                self.found.curve_log.append(self.step(attack_at(table, eps), n))
+
+    def reevaluate(self) -> None:
+        """The clean pass the reported accuracies come from."""
+        found, model = self.found, self.worker.model(self.model.name)
+        x = np.concatenate([self.worker.clean(task).x for task in self.tasks])
+        size = other_batch_size(self.config.batch_size)
+        found.verdict = reevaluate(
+            model,
+            x,
+            found.standing.labels,
+            found.standing.ids,
+            found.counted_files,
+            self.config.out,
+            size,
+        )
+
+
+def _ok(row: dict[str, Any]) -> bool:
+    return bool(row["status"] == "ok")
+
+
+def _added(log: StepLog, row: dict[str, Any], attacked: int, fooled: int) -> StepLog:
+    return replace(
+        log,
+        attacked=log.attacked + attacked,
+        fooled=log.fooled + fooled,
+        failed=log.failed + (0 if _ok(row) else attacked),
+        gradients=log.gradients + (row.get("gradients") or 0),
+        forward_calls=log.forward_calls + (row.get("forward_calls") or 0),
+        seconds=log.seconds + (row.get("seconds") or 0.0),
+    )

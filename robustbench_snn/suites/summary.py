@@ -1,0 +1,158 @@
+"""The last row of a suite for one model: everything its tables and figures read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from robustbench_snn.attack_spec import AttackSpec
+from robustbench_snn.config import content_key
+from robustbench_snn.diagnostics.findings import raised
+from robustbench_snn.diagnostics.run import Diagnosis
+from robustbench_snn.metrics import wilson
+from robustbench_snn.plan import CLEAN, key_content
+from robustbench_snn.provenance import utc_now
+from robustbench_snn.rows import identity
+from robustbench_snn.suites.evaluate import Evaluation, ModelRun
+from robustbench_snn.suites.layouts import SUITE_VERSION, SUITES
+from robustbench_snn.suites.standing import ImageFile
+from robustbench_snn.suites.times import TimeCell
+
+
+def summary_row(
+    run: ModelRun, diagnosis: Diagnosis, times: Sequence[TimeCell], settings: str
+) -> dict[str, Any]:
+    """The row of ``SUITES`` for one finished model.
+
+    Args:
+        run: after ``run``.
+        diagnosis: findings and gradient health.
+        times: the attack-T against test-T matrix.
+        settings: the suite in full, as TOML.
+    """
+    found, verdict = run.found, run.found.verdict
+    assert verdict is not None
+    task = run.tasks[0]
+    base = identity(task, task.cells[0], run.config.seed) | run.worker.constant
+    failed = sum(log.failed for log in [*found.log, *found.curve_log])
+    row = {name: value for name, value in base.items() if name in SUITES.columns} | {
+        "key": suite_key(run, settings),
+        "suite": found.suite.name,
+        "settings": settings,
+        "eps": found.suite.eps,
+        "start": 0,
+        "stop": found.n,
+        "n": found.n,
+        "steps": json.dumps([asdict(log) for log in found.log]),
+        "screen": json.dumps(found.ranking.accuracy if found.ranking else {}),
+        "screen_eps": found.ranking.eps if found.ranking else None,
+        "not_applicable": json.dumps(_refused(found)),
+        "image_files": [json.dumps(asdict(file)) for file in _files(found)],
+        "verified_batch_size": verdict.batch_size,
+        "diagnostics": json.dumps([finding.record() for finding in diagnosis.findings]),
+        "gradient_health": json.dumps([unit.record() for unit in diagnosis.health]),
+        "times": json.dumps([cell.record() for cell in times]),
+        "curves": json.dumps(curves(found)),
+        "n_curve": min(found.suite.curve.n, found.n),
+        "flags": [*raised(diagnosis.findings), *_row_flags(found, verdict.outside)],
+        "status": "ok" if not failed else "failed",
+        "error": f"{failed} samples of steps failed" if failed else None,
+        "started_at": utc_now(),
+        "batch_size": run.config.batch_size,
+    }
+    return row | _samples(found) | _cost(found)
+
+
+def suite_key(run: ModelRun, settings: str) -> str:
+    """Content key of the row: the model and the samples, and the suite in full."""
+    task, config = run.tasks[0], run.config
+    content = key_content(config, run.model, run.data, task.shard, CLEAN, run.worker.device.type)
+    return content_key(
+        content | {"suite": SUITE_VERSION, "settings": settings, "samples": [0, run.found.n]}
+    )
+
+
+def _samples(found: Evaluation) -> dict[str, Any]:
+    verdict, standing = found.verdict, found.standing
+    assert verdict is not None
+    files = {file: at for at, file in enumerate(_files(found))}
+    counted = found.counted_files
+    return {
+        "sample_ids": standing.ids,
+        "labels": standing.labels.tolist(),
+        "clean": verdict.clean.tolist(),
+        "plain": found.plain.tolist(),
+        "claimed": standing.robust(found.suite.eps).tolist(),
+        "robust": verdict.robust.tolist(),
+        "robust_8bit": verdict.robust_8bit.tolist(),
+        "winner": [
+            name if file else "" for name, file in zip(standing.winner, counted, strict=True)
+        ],
+        "image": [-1 if file is None else files[file] for file in counted],
+        "broken_eps": standing.broken_eps.tolist(),
+    }
+
+
+def _cost(found: Evaluation) -> dict[str, Any]:
+    logs = [*found.log, *found.curve_log]
+    outcomes = [*found.full.values(), *found.curve_full.values(), *found.probes.values()]
+    screen = found.ranking
+    gradients = sum(log.gradients for log in logs) + sum(o.gradients for o in outcomes)
+    seconds = sum(log.seconds for log in logs) + sum(o.seconds for o in outcomes)
+    return {
+        "gradients_per_sample": (gradients + (screen.gradients if screen else 0)) / found.n,
+        "forward_calls": sum(log.forward_calls for log in logs),
+        "seconds": seconds + (screen.seconds if screen else 0.0),
+    }
+
+
+def _files(found: Evaluation) -> list[ImageFile]:
+    """The files that hold the images of the samples that count as fooled."""
+    return list(dict.fromkeys(file for file in found.counted_files if file is not None))
+
+
+def _refused(found: Evaluation) -> dict[str, str]:
+    refused = dict(found.ranking.refused) if found.ranking else {}
+    return refused | {log.label: log.reason for log in found.log if log.reason}
+
+
+def _row_flags(found: Evaluation, outside: Sequence[str]) -> list[str]:
+    flags = {
+        "untrained": found.model.untrained,
+        "official-ssa": found.model.ssa_proj_lif == "official",
+        "outside": bool(outside),
+        "not-applicable": bool(_refused(found)),
+    }
+    return [name for name, is_so in flags.items() if is_so]
+
+
+def curves(found: Evaluation) -> list[dict[str, Any]]:
+    """Points of the eps curves: plain attacks, one curve each, and the worst case of the steps.
+
+    At eps 0 all are clean accuracy. Bounds are 95 % Wilson intervals.
+    """
+    n = min(found.suite.curve.n, found.n)
+    if not n:
+        return []
+    clean = int(found.standing.clean[:n].sum())
+    names = dict.fromkeys(_curve_name(spec) for spec in found.curve_full)
+    points = [_point(name, 0.0, clean, n) for name in [*names, "worst case"]]
+    for spec, outcome in found.curve_full.items():
+        # A sample that is wrong on its clean image counts as wrong at every eps.
+        right = outcome.robust & outcome.clean
+        eps = float(spec.params["eps"])
+        points.append(_point(_curve_name(spec), eps, int(right.sum()), n))
+    for eps in found.suite.curve.eps:
+        points.append(_point("worst case", eps, int(found.standing.robust(eps)[:n].sum()), n))
+    return points
+
+
+def _curve_name(spec: AttackSpec) -> str:
+    return f"{spec.name}-{spec.params['steps']}" if "steps" in spec.params else spec.name
+
+
+def _point(name: str, eps: float, correct: int, n: int) -> dict[str, Any]:
+    low, high = wilson(correct, n)
+    return {"curve": name, "eps": eps, "correct": correct, "n": n, "low": low, "high": high}
