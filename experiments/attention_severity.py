@@ -24,7 +24,7 @@ WORDS += [word for change in CHANGES for word in ("--under", change)]
 
 def draw(found: Sequence[Measured], data_dir: Path | None) -> MapCurves:
     """The curves of all models; the images themselves are not needed."""
-    clean, changed = maps_of(found, "rate", "location"), maps_of(found, "rate", "stability")
+    clean, changed = maps_of(found, "rate"), maps_of(found, "rate", "stability")
     return MapCurves("rate", clean, [one for one in changed if one.change in CHANGES])
 
 
