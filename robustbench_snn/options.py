@@ -110,6 +110,12 @@ def _what(group: Any) -> None:
         help="attack, or 'clean' for clean accuracy alone; repeatable (pgd); its options appear "
         "with --attack NAME --help",
     )
+    group.add_argument(
+        "--suite",
+        metavar="NAME",
+        help="worst case over many attacks instead of --attack: paper, standard, reliable or a "
+        "file.toml; --eps sets its distance, --print-config shows all of it",
+    )
     group.add_argument("--n", metavar="N", help="first N samples (1000, or all if fewer)")
     group.add_argument("--seed", metavar="N", help=f"seed of the attacks ({_DEFAULTS.seed})")
     group.add_argument("--plugin", action="append", metavar="FILE", help="Python file with models")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from robustbench_snn.config import RunConfig
 from robustbench_snn.errors import PreflightRefused, UsageError
@@ -18,6 +18,8 @@ from robustbench_snn.options import read_arguments
 
 if TYPE_CHECKING:
     from robustbench_snn.rows import Row
+
+T = TypeVar("T")
 
 OK, USAGE, FAILED_SHARDS, REFUSED, INTERRUPTED = 0, 2, 3, 4, 130
 
@@ -45,6 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(words: Sequence[str]) -> int:
+    from robustbench_snn.suites import command
+
+    if command.wants_suite(words) and not {"-h", "--help"} & set(words):
+        return _interruptible(lambda: command.main(words))
     arguments = read_arguments(words)
     if arguments.list:
         from robustbench_snn.listing import listing
@@ -87,17 +93,22 @@ def evaluate(
     from robustbench_snn.report.screen import Screen
     from robustbench_snn.runner import run
 
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        rows = run(config, progress=None if quiet else Screen(notes))
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    rows = _interruptible(lambda: run(config, progress=None if quiet else Screen(notes)))
     code = _report(config, rows)
     if code == OK and not quiet:
         from robustbench_snn.report.summary import next_command
 
         print(f"next: {next_command(config, named)}")
     return code
+
+
+def _interruptible(work: Callable[[], T]) -> T:
+    """``work()``, ended by a polite kill as by Ctrl-C."""
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return work()
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,10 @@ from robustbench_snn.suites.curves import eps50
 
 Row = Mapping[str, Any]
 
-HEAD = ("model", "n", "clean %", "plain %", "worst case % [95 % CI]", "8-bit %", "eps50 plain")
-HEAD += ("eps50 worst", "flags")
+HEAD = (
+    *("model", "n", "clean %", "plain %", "worst case % [95 % CI]", "8-bit %"),
+    *("eps50 plain", "eps50 worst", "flags"),
+)
 
 
 def headline(rows: Sequence[Row]) -> list[dict[str, str]]:
@@ -61,7 +62,7 @@ def _eps(value: float | None) -> str:
 
 def winners(row: Row) -> list[dict[str, str]]:
     """How many samples each step was given and took, those not applicable with their reason."""
-    taken = Counter(row["winner"])
+    taken = sum(1 for name in row["winner"] if name)
     records = []
     for log in json.loads(row["steps"]):
         if log["reason"]:
@@ -80,9 +81,7 @@ def winners(row: Row) -> list[dict[str, str]]:
                 "note": note,
             }
         )
-    extra = sum(count for name, count in taken.items() if name) - sum(
-        int(r["fooled"]) for r in records
-    )
+    extra = taken - sum(int(record["fooled"]) for record in records)
     if extra > 0:
         records.append({"step": "at a smaller eps, by the curve", "fooled": str(extra)})
     return records
