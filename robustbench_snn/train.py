@@ -97,8 +97,8 @@ def run(args: argparse.Namespace, dataset: str, recipe: Recipe) -> int:
     """Open data and model, fit, measure on the whole test split, write the results."""
     import torch
 
-    from robustbench_snn.allocator import keep_large_blocks
     from robustbench_snn.loading import check_classes, resolve_device
+    from robustbench_snn.memory import keep_large_blocks
     from robustbench_snn.training.trainer import Trainer, accuracy_of
 
     keep_large_blocks()
