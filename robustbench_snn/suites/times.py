@@ -65,7 +65,7 @@ def time_matrix(
     test = times.test or default_steps(model.card.time_steps)
     images, labels = torch.from_numpy(x[: times.n]), torch.from_numpy(y[: times.n])
     device = next(model.parameters()).device
-    images, labels = images.to(device), labels.to(device)
+    images, labels, ids = images.to(device), labels.to(device), list(ids[: times.n])
     table = [_cell(model, 0, t, images, labels, batch_size) for t in test]
     eot = 10 if model.stochastic else 1
     spec = attack_at(("pgd-worst", {"steps": times.steps, "eot": eot}), suite.eps)
