@@ -126,7 +126,9 @@ def test_pictures_of_stored_maps(measured):
         assert len(origin["samples"]) == 8
         assert (folder / f"sheet-{kind}.png").stat().st_size > 10_000
     assert origin["undefined"] == {MODEL: "only linear attention compares tokens with each other"}
-    assert len(rows(folder / "sheet-received.csv")) == 16
+    drawn = rows(folder / "sheet-received.csv")
+    assert [row["column"] for row in drawn[:2]] == ["lively-sdt", "lively-spiliformer"]
+    assert [row["flag"] for row in drawn] == ["not defined", ""] * 8
 
 
 def test_the_same_command_computes_nothing_again(measured, capsys):

@@ -142,11 +142,12 @@ def _dataset(options: argparse.Namespace, config: ExplainConfig, notes: Sequence
     _check_defined(config.maps, config.run.models, report.undefined)
     _show(notes)
     if report.keys:
-        found = load(config.run.out, report.keys)
+        order = {name: i for i, name in enumerate(config.run.models)}
+        found = sorted(load(config.run.out, report.keys), key=lambda one: order[one.model])
         if options.metrics:
             _tables(options, config, report, found)
         for kind, stem in stems.items():
-            _draw(options, kind, stem, report, found)
+            _draw(options, kind, stem, config, report, found)
     return _finish(config, report)
 
 
@@ -164,7 +165,12 @@ def _tables(
 
 
 def _draw(
-    options: argparse.Namespace, kind: str, stem: Path, report: Report, found: list[Measured]
+    options: argparse.Namespace,
+    kind: str,
+    stem: Path,
+    config: ExplainConfig,
+    report: Report,
+    found: list[Measured],
 ) -> None:
     from robustbench_snn.explain.choose import choose
     from robustbench_snn.explain.settings import MAPS
@@ -174,10 +180,12 @@ def _draw(
     if not mine:
         print(f"note: map '{kind}' is not defined for any of the models; no picture of it.")
         return
-    choice = choose(mine, options.show, options.choose, int(options.seed))
+    choice = choose(mine, options.show, options.choose, config.run.seed)
     folder = Path(options.data_dir) if options.data_dir else None
     lacking = {model: why for (model, name), why in report.undefined.items() if name == kind}
-    sheet = stored_sheet(mine, choice, _look(options, kind), folder, undefined=lacking)
+    sheet = stored_sheet(
+        mine, choice, _look(options, kind), folder, undefined=lacking, order=config.run.models
+    )
     for path in sheet.write(stem):
         print(f"wrote {path}")
 

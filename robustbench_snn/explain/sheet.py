@@ -148,7 +148,7 @@ class Sheet:
         """
         stem.parent.mkdir(parents=True, exist_ok=True)
         figure = self.draw()
-        figure.savefig(stem.with_suffix(".png"), dpi=150, metadata={"Software": None})
+        figure.savefig(stem.with_suffix(".png"), dpi=100, metadata={"Software": None})
         figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None})
         stem.with_suffix(".csv").write_text(to_csv(self.records(), CSV_COLUMNS), encoding="utf-8")
         origin = {**self.provenance, "look": asdict(self.look), "caption": self.caption}

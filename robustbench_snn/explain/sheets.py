@@ -33,6 +33,7 @@ def stored_sheet(
     data_dir: Path | None = None,
     images: dict[str, NDArray[Any]] | None = None,
     undefined: dict[str, str] | None = None,
+    order: Sequence[str] = (),
 ) -> Sheet:
     """A sheet of one kind of map: a row for each chosen image, a column for each of ``found``.
 
@@ -43,11 +44,12 @@ def stored_sheet(
         data_dir: folder of the data set's files, as in an evaluation.
         images: sample id to image as drawn; None reads the data set.
         undefined: model to the reason why it has no such map; drawn as an empty column.
+        order: models in the order of the columns; none keeps that of ``found``, empty ones last.
     """
     names = DATASETS.get(str(found[0].facts["dataset"])).class_names
     pictures = images or dataset_images(found[0], choice.ids, data_dir)
     rows = [
-        _stored_row(found, sample, pictures[sample], names, choice, undefined or {})
+        _stored_row(found, sample, pictures[sample], names, choice, undefined or {}, order)
         for sample in choice.ids
     ]
     facts = found[0].facts
@@ -156,6 +158,7 @@ def _stored_row(
     names: Sequence[str],
     choice: Choice,
     undefined: dict[str, str],
+    order: Sequence[str],
 ) -> Row:
     places = [one.ids.index(sample) for one in found]
     label = int(found[0].labels[places[0]])
@@ -163,6 +166,8 @@ def _stored_row(
     tiles += [
         Tile(short(model), None, note=f"not defined: {why}") for model, why in undefined.items()
     ]
+    columns = [short(model) for model in order]
+    tiles.sort(key=lambda tile: columns.index(tile.column) if tile.column in columns else 0)
     mask = None if found[0].masks is None else found[0].masks[places[0]]
     note = choice.notes.get(sample, "")
     return Row(sample, image, names[label] + (f" ({note})" if note else ""), tiles, mask)

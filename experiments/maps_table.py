@@ -1,0 +1,45 @@
+"""Where the maps of the three shipped models lie, on the 1,000 test scenes, and what they rest on.
+
+Writes maps*.md and .csv to experiments/results: attention maps and attributions against object
+masks (all scenes); the metrics that run the model again (first 100 scenes); the gates of the
+second stage; SpiLiFormer's first pass, to be set beside its second.
+
+python experiments/maps_table.py [--results DIR] [PART ...]    results on disk are not redone
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from robustbench_snn.explain.command import main as explain
+from robustbench_snn.explain.options import DEFAULT_RESULTS
+
+FOLDER = Path(__file__).parent / "results"
+NAMES = ("sdt", "qkformer", "spiliformer")
+TINY = {name: ["--model", f"{name}-tiny.digit-scenes"] for name in NAMES}
+ALL = [word for words in TINY.values() for word in words]
+RERUN = "faithfulness,fidelity,randomisation,grid_pointing,stability"
+GRADIENTS = "saliency,input_x_gradient,integrated_gradients,noise_tunnel,grad_cam,occlusion"
+READ = "rate,received,contribution,class"
+PARTS = {
+    "maps": [*ALL, "--map", "attention", "--metrics"],
+    "maps_attributions": [*ALL, "--map", GRADIENTS, "--metrics"],
+    "maps_rerun": [*ALL, "--map", f"{READ},grad_cam,saliency", "--metrics", RERUN],
+    "maps_stage2": [*TINY["qkformer"], *TINY["spiliformer"], "--block", "stage2", "--map",
+                    "rate,gate,signed", "--metrics"],
+    "maps_first_pass": [*TINY["spiliformer"], "--pass", "1", "--map", READ, "--metrics"],
+}  # fmt: skip
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Tables of map metrics.")
+    parser.add_argument("--results", default=DEFAULT_RESULTS, help="folder of stored maps")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (all)")
+    options = parser.parse_args()
+    common = ["--dataset", "digit-scenes", "--results", options.results]
+    codes = [
+        explain([*common, *PARTS[part], "--table", str(FOLDER / part)])
+        for part in options.parts or PARTS
+    ]
+    sys.exit(max(codes))
