@@ -1,6 +1,6 @@
 """Figure 5 of the SpiLiFormer paper: originals and heatmaps of all models, without annotation.
 
-All maps share one scale, so that tiles can be compared; the images are a seeded random draw.
+Cells are drawn as computed, without interpolation; the images are a seeded random draw.
 
 python experiments/figure5.py [--dataset D] [--n N]    compute maps, then draw
 python experiments/figure5.py --render explanations    draw what is stored, without torch
@@ -20,9 +20,9 @@ from robustbench_snn.explain.stored import Measured
 
 
 def draw(found: list[Measured], data_dir: Path | None) -> Sheet:
-    """Eight random images on one shared scale, cells as computed."""
+    """Eight random images, each map on its own scale."""
     maps = maps_of(found, "rate")
-    look = Look("rate", "shared", upsampling="nearest", outline=False, numbers=False)
+    look = Look("rate", upsampling="nearest", outline=False, numbers=False)
     return stored_sheet(maps, choose(maps, 8, "random"), look, data_dir)
 
 

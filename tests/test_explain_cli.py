@@ -298,7 +298,7 @@ def test_sheet_of_corrupted_images(measured):
     with torch.no_grad():
         predicted = load_model(found[0].model)(torch.from_numpy(x)).argmax(1)
     assert [row.tiles[0].predicted for row in sheet.rows] == [str(int(p)) for p in predicted]
-    assert all("contrast:2" in row.label for row in sheet.rows)
+    assert all(row.note == "contrast:2" for row in sheet.rows)
     attacked = [one for one in stored if one.change.startswith("fgsm")]
     with pytest.raises(UsageError, match="only the attacked model can make them"):
         changed_sheet([attacked], choose(attacked, 1, "first"), Look())

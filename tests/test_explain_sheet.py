@@ -185,9 +185,9 @@ def test_choice_follows_its_rule():
     assert sorted(lift.notes.values()) == ["best", "best", "median", "median", "worst", "worst"]
     outcomes = choose([a, b], 8, "outcomes")
     assert sorted(outcomes.notes.values()) == sorted(
-        ["both right", "only a right", "only b right", "neither right"] * 2
+        ["a and b right", "only a right", "only b right", "neither a nor b right"] * 2
     )
-    assert "both right: 3" in outcomes.rule
+    assert "a and b right: 3" in outcomes.rule
 
 
 def test_choice_refuses_what_it_cannot_follow():

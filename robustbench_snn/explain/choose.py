@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from robustbench_snn.errors import UsageError
-from robustbench_snn.explain.stored import Measured
+from robustbench_snn.explain.stored import Measured, short
 
 RULES = ("random", "first", "lift", "outcomes")
 
@@ -35,7 +35,8 @@ def choose(found: Sequence[Measured], count: int, rule: str = "random", seed: in
         found: maps of the same samples by several models.
         count: how many, at least 1.
         rule: ``random`` (seeded), ``first``, ``lift`` (best, median and worst mean lift over the
-            models) or ``outcomes`` (both right, only the last model, only the first, neither).
+            models) or ``outcomes`` (of the first and the last model: both right, only the last,
+            only the first, neither).
         seed: of the random choices.
 
     Raises:
@@ -87,12 +88,12 @@ def _by_outcome(
     found: Sequence[Measured], ids: Sequence[str], count: int, rng: np.random.Generator, seed: int
 ) -> Choice:
     first, last = (_right(one) for one in (found[0], found[-1]))
-    a, b = found[0].model, found[-1].model
+    a, b = short(found[0].model), short(found[-1].model)
     strata = {
-        "both right": [s for s in ids if first[s] and last[s]],
+        f"{a} and {b} right": [s for s in ids if first[s] and last[s]],
         f"only {b} right": [s for s in ids if last[s] and not first[s]],
         f"only {a} right": [s for s in ids if first[s] and not last[s]],
-        "neither right": [s for s in ids if not first[s] and not last[s]],
+        f"neither {a} nor {b} right": [s for s in ids if not first[s] and not last[s]],
     }
     notes: dict[str, str] = {}
     share = -(-count // len(strata))

@@ -16,7 +16,8 @@ from robustbench_snn.explain.compute import Computed, Reading, compute_maps
 from robustbench_snn.explain.kinds import map_kind
 from robustbench_snn.explain.photographs import as_input, preprocess_for, read_photograph
 from robustbench_snn.explain.sheet import Look, Row, Sheet, Tile
-from robustbench_snn.explain.sheets import DISCLAIMER, short
+from robustbench_snn.explain.sheets import DISCLAIMER
+from robustbench_snn.explain.stored import short
 
 
 def photo_sheet(

@@ -73,6 +73,7 @@ class Row:
         label: name of the true class; empty when unknown.
         tiles: one for each column, the same columns in every row.
         mask: object mask [H, W] to outline, or None.
+        note: what sets the image apart, below its label.
     """
 
     sample: str
@@ -80,6 +81,7 @@ class Row:
     label: str
     tiles: Sequence[Tile]
     mask: NDArray[np.bool_] | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Look:
         kind: the map drawn.
         scale, style, upsampling: see ``rendering``.
         outline: whether masks are outlined.
-        numbers: whether prediction, range and lift stand below the tiles.
+        numbers: whether label, prediction, range and lift stand below the tiles.
         first: heading of the image column.
     """
 
@@ -195,7 +197,9 @@ class Sheet:
         for axis in axes:
             axis.set_axis_off()
         axes[0].imshow(picture, interpolation="nearest")
-        _below(axes[0], [f"label: {row.label}" if row.label else row.sample], NEUTRAL)
+        if self.look.numbers:
+            name = f"label: {row.label}" if row.label else row.sample
+            _below(axes[0], [name, row.note], NEUTRAL)
         for axis, tile, shown in zip(axes[1:], row.tiles, self._shown(row), strict=True):
             look = self.look
             if shown is None:

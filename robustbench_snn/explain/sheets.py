@@ -18,7 +18,7 @@ from robustbench_snn.explain.choose import Choice
 from robustbench_snn.explain.kinds import map_kind
 from robustbench_snn.explain.settings import parse_change
 from robustbench_snn.explain.sheet import Look, Row, Sheet, Tile
-from robustbench_snn.explain.stored import Measured
+from robustbench_snn.explain.stored import Measured, short
 
 DISCLAIMER = (
     "Maps follow this package's own definitions; no published heatmap of these models can be "
@@ -169,8 +169,7 @@ def _stored_row(
     columns = [short(model) for model in order]
     tiles.sort(key=lambda tile: columns.index(tile.column) if tile.column in columns else 0)
     mask = None if found[0].masks is None else found[0].masks[places[0]]
-    note = choice.notes.get(sample, "")
-    return Row(sample, image, names[label] + (f" ({note})" if note else ""), tiles, mask)
+    return Row(sample, image, names[label], tiles, mask, choice.notes.get(sample, ""))
 
 
 def _tile(one: Measured, i: int, names: Sequence[str]) -> Tile:
@@ -183,11 +182,6 @@ def _tile(one: Measured, i: int, names: Sequence[str]) -> Tile:
         correct=bool(one.predicted[i] == one.labels[i]),
         lift=float(one.metrics[name][i]) if name in one.metrics else None,
     )
-
-
-def short(model: str) -> str:
-    """A model's name without its data set."""
-    return model.rpartition(".")[0] or model
 
 
 def caption(found: Sequence[Measured], look: Look, about: str) -> str:
@@ -208,8 +202,8 @@ def caption(found: Sequence[Measured], look: Look, about: str) -> str:
     parts = [
         f"{kind.name}: {kind.summary}; {whose}; unit: {kind.unit}.",
         f"Blocks: {'; '.join(blocks)}.",
-        f"Colours {look.scale.replace('_', ' ')} scale, {look.upsampling} upsampling; "
-        "raw range below each tile.",
+        f"Colours {look.scale.replace('_', ' ')} scale, {look.upsampling} upsampling"
+        + ("; raw range below each tile." if look.numbers else "."),
         about,
         f"Untrained weights, not a result: {', '.join(untrained)}." if untrained else "",
         DISCLAIMER,

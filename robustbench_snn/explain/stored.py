@@ -86,6 +86,11 @@ class Measured:
         return str(json.loads(self.facts["settings"] or "{}").get("change", ""))
 
 
+def short(model: str) -> str:
+    """A model's name without its data set."""
+    return model.rpartition(".")[0] or model
+
+
 def read_maps(paths: Sequence[Path]) -> NDArray[np.float32]:
     """The maps in the files ``paths``, shards in that order, [n, h, w]."""
     import pyarrow.parquet as pq
