@@ -76,7 +76,7 @@ def _by_lift(found: Sequence[Measured], ids: Sequence[str], count: int) -> Choic
         "worst": order[len(order) - (count - third - half) :],
     }
     notes = {ids[i]: name for name, group in groups.items() for i in group}
-    rule = f"best, median and worst of {len(ids)} images by mean lift over the models (silent is worst)"
+    rule = f"best, median and worst of {len(ids)} images by mean lift (a silent map is worst)"
     return Choice(list(notes), rule, notes)
 
 
