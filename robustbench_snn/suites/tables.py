@@ -60,34 +60,55 @@ def _eps(value: float | None) -> str:
     return "beyond" if math.isinf(value) else f"{255 * value:.2f}/255"
 
 
-def winners(row: Row) -> list[dict[str, str]]:
-    """How many samples each step was given and took, those not applicable with their reason."""
-    taken = sum(1 for name in row["winner"] if name)
-    records = []
-    for log in json.loads(row["steps"]):
-        if log["reason"]:
-            note = log["reason"]
-        elif log["failed"]:
-            note = f"failed on {log['failed']} samples"
-        else:
-            note = "" if log["attacked"] else "nobody was left"
-        records.append(
-            {
-                "step": log["label"],
-                "given": str(log["attacked"]),
-                "fooled": str(log["fooled"]),
-                "gradients": f"{log['gradients'] / max(log['attacked'], 1):.0f}",
-                "seconds": f"{log['seconds']:.0f}",
-                "note": note,
-            }
-        )
-    extra = taken - sum(int(record["fooled"]) for record in records)
-    if extra > 0:
-        records.append({"step": "at a smaller eps, by the curve", "fooled": str(extra)})
-    return records
+def winners(row: Row, column: str = "steps") -> list[dict[str, str]]:
+    """How many samples each step was given and took, those not applicable with their reason.
+
+    Args:
+        row: a summary row.
+        column: ``steps`` for the headline, ``curve_steps`` for the eps curve.
+    """
+    return [_step(log) for log in json.loads(row[column])]
 
 
-WINNERS = ("step", "given", "fooled", "gradients", "seconds", "note")
+def _step(log: Mapping[str, Any]) -> dict[str, str]:
+    note = "" if log["attacked"] else "nobody was left"
+    if log["reason"]:
+        note = log["reason"]
+    elif log["failed"]:
+        note = f"failed on {log['failed']} samples"
+    return {
+        "eps": format_distance(log["eps"]),
+        "step": log["label"],
+        "given": str(log["attacked"]),
+        "fooled": str(log["fooled"]),
+        "gradients": f"{log['gradients'] / max(log['attacked'], 1):.0f}",
+        "seconds": f"{log['seconds']:.0f}",
+        "note": note,
+    }
+
+
+def screen_table(rows: Sequence[Row]) -> tuple[list[str], list[dict[str, str]]]:
+    """(columns, records): accuracy % each estimator left in the pre-screen, by model."""
+    screens = {row["model"]: json.loads(row["screen"]) for row in rows}
+    heads = {
+        row["model"]: f"{row['model']} at {format_distance(row['screen_eps'])}"
+        for row in rows
+        if screens[row["model"]]
+    }
+    names = sorted({name for found in screens.values() for name in found})
+    records = [
+        {"estimator": name}
+        | {head: _share(screens[model].get(name)) for model, head in heads.items()}
+        for name in names
+    ]
+    return ["estimator", *heads.values()], records
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+WINNERS = ("eps", "step", "given", "fooled", "gradients", "seconds", "note")
 FINDINGS = ("id", "title", "status", "figure", "threshold")
 
 
@@ -129,9 +150,16 @@ def caption(row: Row) -> str:
 def report(rows: Sequence[Row]) -> str:
     """All tables of a suite as Markdown."""
     parts = [to_markdown(headline(rows), HEAD), caption(rows[0]), ""]
+    columns, records = screen_table(rows)
+    if records:
+        where = f"{rows[0]['screen_split']} split, {rows[0]['screen_n']} samples"
+        parts += [f"Accuracy % left by PGD with each estimator ({where}):\n"]
+        parts += [to_markdown(records, columns)]
     for row in rows:
         cost = f"{row['gradients_per_sample']:.0f} gradients a sample, {row['seconds']:.0f} s"
         parts += [f"\n### {row['model']} ({cost})\n", to_markdown(winners(row), WINNERS)]
+        if curve := winners(row, "curve_steps"):
+            parts += ["", "The curve, worst case:\n", to_markdown(curve, WINNERS)]
         if findings(row):
             parts += ["", to_markdown(findings(row), FINDINGS)]
         columns, records = times_table(row)
