@@ -7,11 +7,13 @@ from robustbench_snn.attacks.specs import ATTACKS, attack_type
 from robustbench_snn.card import ModelCard
 from robustbench_snn.catalogue import MODELS, model_card
 from robustbench_snn.data import DATASETS
+from robustbench_snn.estimators import ESTIMATORS, estimator_name
 from robustbench_snn.report.tables import to_markdown
+from robustbench_snn.suites.spec import BUILT_IN, read_suite
 
 
 def listing() -> str:
-    """All models, data sets and attacks, one table each."""
+    """All models, data sets, attacks, suites and gradient estimators, one table each."""
     attacks = [{"attack": "clean", "options": "", "what": "clean accuracy alone"}]
     attacks += [
         {"attack": name, "options": _options(name), "what": attack_type(name).summary}
@@ -34,11 +36,18 @@ def listing() -> str:
         for card in map(DATASETS.get, DATASETS.names())
     ]
     models = [_model(model_card(name)) for name in MODELS.names()]
+    suites = [{"suite": name, "what": read_suite(name).summary} for name in BUILT_IN]
+    estimators = [
+        {"estimator": estimator_name(name), "what": ESTIMATORS.get(name).summary}
+        for name in ESTIMATORS.names()
+    ]
     return "\n".join(
         [
             to_markdown(models, ["model", "data set", "input", "T", "weights", "clean %"]),
             to_markdown(data, ["data set", "classes", "splits", "what"]),
             to_markdown(attacks, ["attack", "options", "what"]),
+            to_markdown(suites, ["suite", "what"]),
+            to_markdown(estimators, ["estimator", "what"]),
         ]
     )
 
