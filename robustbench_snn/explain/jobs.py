@@ -19,6 +19,9 @@ from robustbench_snn.plan import DataIdentity, ModelIdentity, sample_count
 from robustbench_snn.schema import SCHEMA_VERSION
 from robustbench_snn.store import shard_path, shard_state
 
+# Measurements that controls take part in; their answer to the others is known.
+WITH_CONTROLS = ("faithfulness", "fidelity")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -148,7 +151,7 @@ def costly_jobs(
                     make_job(config, model, data, piece, kind, measure, change)
                     for change in changes
                 ]
-            if measure == "faithfulness":
+            if measure in WITH_CONTROLS:
                 jobs += [
                     make_job(config, model, data, piece, name, measure, None, control)
                     for name, control in controls.items()

@@ -21,7 +21,7 @@ from robustbench_snn.explain.map_metrics import CONCENTRATION, LOCATION
 from robustbench_snn.explain.mosaic import grid_pointing, mosaics
 from robustbench_snn.explain.randomisation import randomisation
 from robustbench_snn.explain.settings import Change
-from robustbench_snn.explain.similarity import SIMILARITY, spearman
+from robustbench_snn.explain.similarity import SIMILARITY
 
 Values = dict[str, NDArray[np.float64]]
 Maps = NDArray[np.float32]
@@ -104,13 +104,23 @@ def measure_faithfulness(samples: Samples, maps: Maps, steps: int) -> Values:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def measure_fidelity(samples: Samples, kind: str) -> Values:
-    """captum's normalised infidelity and max-sensitivity; lower is better for both."""
+def measure_fidelity(samples: Samples, kind: str, maps: Maps) -> Values:
+    """captum's normalised infidelity and max-sensitivity; lower is better for both.
+
+    Args:
+        samples: the shard.
+        kind: of the maps; a control does not move with its image, so its sensitivity is 0.
+        maps: [n, h, w].
+    """
     from robustbench_snn.explain.attribution import infidelity_of, sensitivity_of
 
     x, target = samples.tensor(samples.x), samples.tensor(samples.target)
-    maps = samples.tensor(samples.found.maps[kind])
-    infidelity = infidelity_of(samples.model, x, target, maps, samples.ids, samples.seed)
+    infidelity = infidelity_of(
+        samples.model, x, target, samples.tensor(maps), samples.ids, samples.seed
+    )
+    found = {"infidelity": infidelity.double().cpu().numpy()}
+    if kind not in samples.found.maps:
+        return found | {"sensitivity_max": np.zeros(len(x))}
 
     def maps_of(images: Tensor, row: int) -> Tensor:
         one = Reading((kind,), samples.reading.block, samples.reading.number, "label")
@@ -124,10 +134,7 @@ def measure_fidelity(samples: Samples, kind: str) -> Values:
         sensitivity_of(lambda im, r=row: maps_of(im, r), x[row : row + 1], [name], samples.seed)  # type: ignore[misc]
         for row, name in enumerate(samples.ids)
     ]
-    return {
-        "infidelity": infidelity.double().cpu().numpy(),
-        "sensitivity_max": torch.cat(sensitivity).double().numpy(),
-    }
+    return found | {"sensitivity_max": torch.cat(sensitivity).double().numpy()}
 
 
 def measure_randomisation(samples: Samples, kind: str) -> Values:
@@ -187,14 +194,15 @@ def measure_stability(samples: Samples, kind: str, changed: Computed) -> Values:
     """How alike the maps of clean and changed images are.
 
     Returns:
-        The similarities; ``kept``, 1 where the prediction stayed; ``floor_spearman``, the rank
-        correlation with the map of the next image, which an unstable map may reach; and the
-        location metrics of the changed images' maps as ``changed:NAME``.
+        The similarities; ``kept``, 1 where the prediction stayed; as ``floor:NAME`` the
+        similarities with the map of the next image, which an unstable map may reach; as
+        ``changed:NAME`` the location metrics of the changed images' maps.
     """
     before, after = samples.found.maps[kind], changed.maps[kind]
     found = {name: metric(before, after) for name, metric in SIMILARITY.items()}
     found["kept"] = (samples.found.predicted == changed.predicted).astype(np.float64)
-    found["floor_spearman"] = spearman(before, np.roll(before, -1, axis=0))
+    others = np.roll(before, -1, axis=0)
+    found |= {f"floor:{name}": metric(before, others) for name, metric in SIMILARITY.items()}
     if samples.masks is not None:
         for name, metric in LOCATION.items():
             found[f"changed:{name}"] = metric(after, samples.masks)

@@ -155,7 +155,7 @@ class ModelRun:
         if job.measure == "faithfulness":
             return measures.measure_faithfulness(samples, maps, self.config.steps)
         if job.measure == "fidelity":
-            return measures.measure_fidelity(samples, job.map)
+            return measures.measure_fidelity(samples, job.map, maps)
         if job.measure == "randomisation":
             return measures.measure_randomisation(samples, job.map)
         n = sample_count(self.config.run, self.data)

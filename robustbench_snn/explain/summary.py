@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_snn.explain.controls import CONTROLS, control_maps
+from robustbench_snn.explain.controls import CONTROLS
 from robustbench_snn.explain.intervals import Mean, mean_interval, paired_mean
-from robustbench_snn.explain.map_metrics import CONCENTRATION, LOCATION, chance
-from robustbench_snn.explain.mosaic import CHANCE
+from robustbench_snn.explain.map_metrics import CONCENTRATION, LOCATION
+from robustbench_snn.explain.references import references
 from robustbench_snn.explain.settings import GROUPS, MAPS
+from robustbench_snn.explain.similarity import SIMILARITY
 from robustbench_snn.explain.stored import Measured
 
 _SHOWN_CHANGED = ("background_mass", "lift")
-# Maps that do not depend on the image or on the weights answer these without being measured.
-_INDEPENDENT = {"randomised": 1.0, "grid_pointing": CHANCE}
-_CHANCE = {"morf_lerf_gap": 0.0, "grid_pointing": CHANCE, "randomised": 0.0}
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def _is_control(one: Measured) -> bool:
 
 
 def _lines_of(group: str, one: Measured, found: Sequence[Measured]) -> list[Line]:
-    levels, controls = _references(group, one, found)
+    levels, controls = references(group, one, found)
     silent = 0 if one.maps is None else int((~one.maps.reshape(len(one.maps), -1).any(1)).sum())
     made = []
     for metric, values in _metrics(group, one).items():
@@ -97,10 +95,9 @@ def _lines_of(group: str, one: Measured, found: Sequence[Measured]) -> list[Line
                 change=one.change,
                 metric=metric,
                 mean=mean_interval(values),
-                chance=levels.get(metric, _CHANCE.get(metric, np.nan)),
+                chance=levels.get(metric.partition(",")[0], np.nan),
                 controls={
-                    name: controls.get(name, {}).get(metric, _INDEPENDENT.get(metric, np.nan))
-                    for name in CONTROLS
+                    name: controls[name].get(metric.partition(",")[0], np.nan) for name in CONTROLS
                 },
                 silent=silent,
                 flags=", ".join(one.flags),
@@ -119,54 +116,14 @@ def _metrics(group: str, one: Measured) -> dict[str, NDArray[np.float64]]:
         return {name: values for name, values in one.metrics.items() if ":" not in name}
     kept = one.metrics["kept"] == 1
     rho = one.metrics["spearman"]
-    hidden = {"spearman"} | {f"changed:{name}" for name in LOCATION if name not in _SHOWN_CHANGED}
-    rest = {name: values for name, values in one.metrics.items() if name not in hidden}
+    shown = {*SIMILARITY, "kept", *(f"changed:{name}" for name in _SHOWN_CHANGED)} - {"spearman"}
+    rest = {name: values for name, values in one.metrics.items() if name in shown}
     return {
         "spearman": rho,
         "spearman, prediction kept": np.where(kept, rho, np.nan),
         "spearman, prediction changed": np.where(kept, np.nan, rho),
         **rest,
     }
-
-
-def _references(
-    group: str, one: Measured, found: Sequence[Measured]
-) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """(metric to chance level, control to metric to mean), on the samples of ``one``."""
-    if one.measure == MAPS and one.maps is not None:
-        return _computed_references(group, one)
-    controls = {}
-    for name, kind in (("uniform", "uniform"), ("centre", "centre"), ("mean", f"mean({one.kind})")):
-        for other in found:
-            if (other.model, other.kind, other.measure) == (one.model, kind, one.measure):
-                controls[name] = {m: mean_interval(v).value for m, v in other.metrics.items()}
-    levels = {}
-    if group == "faithfulness" and "uniform" in controls:
-        # A uniform map ranks its cells at random.
-        levels = {m: controls["uniform"][m] for m in ("insertion", "deletion")}
-    if group == "stability":
-        floor = mean_interval(one.metrics["floor_spearman"]).value
-        levels = {m: floor for m in _metrics(group, one) if m.startswith("spearman")}
-    return levels, controls
-
-
-def _computed_references(
-    group: str, one: Measured
-) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    assert one.maps is not None
-    controls: dict[str, dict[str, float]] = {}
-    masks = one.masks
-    for name, maps in control_maps(one.maps).items():
-        if group == "concentration":
-            values = {m: metric(maps[:1]) for m, metric in CONCENTRATION.items()}
-        elif masks is not None:
-            values = {m: metric(maps, masks) for m, metric in LOCATION.items()}
-        else:
-            values = {}
-        controls[name] = {m: mean_interval(v).value for m, v in values.items()}
-    if group == "location" and masks is not None:
-        return {m: mean_interval(v).value for m, v in chance(masks).items()}, controls
-    return {}, controls
 
 
 def paired(
