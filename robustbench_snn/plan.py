@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -268,5 +269,13 @@ def forwards(cells: Sequence[Cell]) -> int:
 
     A gradient costs about three forward passes; every result is predicted once more.
     """
-    steps = [0 if cell.spec == CLEAN else int(cell.spec.params.get("steps", 1)) for cell in cells]
-    return 3 * max(steps) + len(cells)
+    gradients = [0 if cell.spec == CLEAN else _gradients(cell.spec) for cell in cells]
+    alone = max(int(cell.spec.params.get(k, 0)) for cell in cells for k in ("queries", "draws"))
+    return 3 * max(gradients) + alone + len(cells)
+
+
+def _gradients(spec: AttackSpec) -> int:
+    targets = int(spec.params["targets"]) if spec.params.get("loss") == "dlr-targeted" else 1
+    factors = [int(spec.params.get(key, 1)) for key in ("steps", "restarts", "eot")]
+    free = "queries" in spec.params or "draws" in spec.params
+    return 0 if free else math.prod(factors) * targets

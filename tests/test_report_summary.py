@@ -112,3 +112,18 @@ def test_the_printed_table_hides_empty_columns(capsys):
     text = capsys.readouterr().out
     assert "robust" not in text
     assert UNTRAINED in text
+
+
+def test_strong_attacks_show_what_tells_them_apart():
+    spec = make_spec("apgd", {"loss": "dlr", "estimator": "atan:4", "restarts": 2})
+    text = describe(spec)
+    for part in ("ε=8/255 px", "steps=100", "loss=dlr", "estimator=atan:alpha=4", "restarts=2"):
+        assert part in text
+    assert "norm" not in text
+    assert "queries=50" in describe(make_spec("square", {"queries": 50, "norm": "l2"}))
+    assert "norm=l2" in describe(make_spec("square", {"norm": "l2"}))
+
+
+def test_after_a_curve_of_pgd_the_worst_case_is_next():
+    specs = tuple(make_spec("pgd", {"eps": eps, "steps": 50}) for eps in ("4/255", "8/255"))
+    assert next_command(RunConfig(("m",), specs)).endswith("--suite reliable")

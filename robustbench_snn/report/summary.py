@@ -18,6 +18,9 @@ UNTRAINED = "untrained weights: not a result"
 COLUMNS = ("model", "attack", "n", "clean % [95 % CI]", "robust % [95 % CI]", "flags")
 
 _ALWAYS_SHOWN = {"step_size": "step", "alpha": "step", "steps": "steps"}
+_TELLING = ("loss", "queries", "draws", "source")
+_UNUSUAL = {"norm": "linf", "estimator": "training", "restarts": 1, "eot": 1}
+_LAST_ITERATE = {"clean", "fgsm", "pgd"}
 
 
 @dataclass
@@ -88,6 +91,10 @@ def describe(spec: AttackSpec) -> str:
         for key, text in _ALWAYS_SHOWN.items()
         if key in params
     ]
+    shown += [f"{key}={params[key]}" for key in _TELLING if key in params]
+    shown += [
+        f"{key}={params[key]}" for key, usual in _UNUSUAL.items() if params.get(key, usual) != usual
+    ]
     if params.get("random_start") is False:
         shown.append("no random start")
     return " ".join([spec.name, ", ".join(shown)]).strip()
@@ -104,10 +111,21 @@ def caption(config: RunConfig, rows: Sequence[Mapping[str, Any]]) -> str:
         f"{config.dataset} ({every('dataset_source')}, revision {every('dataset_revision')}), "
         f"{config.split} split, first {n} samples; surrogate {every('surrogate')}; "
         f"ε in pixel units of images in [0, 1]; adversarial images clamped to "
-        f"{every('clamp')}; final iterate; seed {config.seed}; Wilson intervals."
+        f"{every('clamp')}; {_iterate(config)}; seed {config.seed}; Wilson intervals."
     )
     layers = set(filter(None, every("ssa_proj_lif").split(", ")))
     return text + (f" ssa_proj_lif {', '.join(sorted(layers))}." if layers else "")
+
+
+def _iterate(config: RunConfig) -> str:
+    worst = [name for name in dict.fromkeys(s.name for s in config.attacks) if _is_worst(name)]
+    if not worst:
+        return "final iterate"
+    return f"worst iterate of {', '.join(worst)}, which spare samples that are wrong already"
+
+
+def _is_worst(name: str) -> bool:
+    return name not in _LAST_ITERATE and not name.startswith("torchattacks:")
 
 
 def command(config: RunConfig, named: Sequence[str] = (), **changes: str) -> str:
@@ -155,4 +173,6 @@ def next_command(config: RunConfig, named: Sequence[str] = ()) -> str:
     if max(int(spec.params["steps"]) for spec in pgd) < 50:
         eps = format_distance(float(pgd[0].params["eps"]))
         return command(config, named, attack="pgd", eps=eps, steps="50")
+    if len({spec.params["eps"] for spec in pgd}) > 1:
+        return command(config, named, suite="reliable")
     return command(config, named, attack="pgd", eps="1/255,2/255,4/255,8/255,16/255", steps="50")
