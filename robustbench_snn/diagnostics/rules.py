@@ -143,7 +143,7 @@ def surrogate_sensitivity(accuracy: Mapping[str, float], training: str, eps: flo
     """D12: the training surrogate attacks as well as the best one."""
     threshold = "training <= best + 5 points"
     if training not in accuracy or len(accuracy) < 2:
-        return skipped("D12", threshold, "the suite has no screen of estimators")
+        return skipped("D12", threshold, "no screen of estimators was run")
     best = min(accuracy, key=lambda name: accuracy[name])
     gap = accuracy[training] - accuracy[best]
     spread = max(accuracy.values()) - accuracy[best]

@@ -12,7 +12,7 @@ from robustbench_snn.attack_spec import AttackSpec
 from robustbench_snn.config import RunConfig
 from robustbench_snn.data import DATASETS
 from robustbench_snn.estimators import TRAINING, estimator_name
-from robustbench_snn.estimators.install import not_applicable
+from robustbench_snn.estimators.install import not_applicable, spiking_units
 from robustbench_snn.plan import DataIdentity, ModelIdentity
 from robustbench_snn.suites.outcomes import Outcome, measured
 from robustbench_snn.suites.spec import Screen, Suite, attack_at
@@ -54,7 +54,7 @@ def screened(suite: Suite, config: RunConfig, worker: Worker, model: ModelIdenti
     """
     screen = suite.screen
     candidates = [estimator_name(name) for name in screen.estimators]
-    if not candidates:
+    if not candidates or not spiking_units(worker.model(model.name)):
         return Ranking((), {}, suite.eps, "", 0, {})
     splits = DATASETS.get(config.dataset).splits
     split = next((name for name in (screen.split, "train") if name in splits), "")
