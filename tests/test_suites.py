@@ -369,6 +369,21 @@ def test_a_random_encoder_is_attacked_with_averaged_gradients_and_judged_by_vote
     assert share(row, "robust") < share(row, "clean")
 
 
+def test_a_network_without_spikes_goes_through_suites_that_do_not_need_them(tmp_path):
+    path = tmp_path / "any.toml"
+    path.write_text(
+        'suite = "any"\n[screen]\nn = 8\nestimators = ["training", "atan"]\n'
+        "[probes]\nn = 8\nqueries = 5\n"
+        '[[step]]\nname = "apgd"\nsteps = 5\n'
+        '[[step]]\nname = "sapgd"\nsteps = 5\nestimator = "assg"\n'
+    )
+    assert run(words(path, tmp_path, "plain.test", n=16)) == 0
+    row = suite_rows(tmp_path, "any")[0]
+    assert status_of(row)["D12"] == "skipped"
+    assert "no spiking units" in winners(row)[1]["note"] or winners(row)[1]["given"] == "0"
+    assert json.loads(row["gradient_health"]) == []
+
+
 def test_a_failing_step_is_stored_as_failed_and_does_not_count(
     small, tmp_path, monkeypatch, capsys
 ):
