@@ -81,12 +81,14 @@ class Evaluation:
 
     @property
     def plain(self) -> np.ndarray:
-        """Right after every full attack at the suite's eps, bool [n]."""
-        right = self.standing.clean.copy()
-        for spec, outcome in self.full.items():
-            if spec != CLEAN and spec.params.get("eps") == self.suite.eps:
-                right &= outcome.robust
-        return right
+        """Right after the full attack of most steps at the suite's eps, bool [n]."""
+        at_eps = [
+            spec for spec in self.full if spec != CLEAN and spec.params.get("eps") == self.suite.eps
+        ]
+        if not at_eps:
+            return self.standing.clean.copy()
+        longest = max(at_eps, key=lambda spec: int(spec.params.get("steps", 1)))
+        return self.full[longest].robust & self.standing.clean
 
     @property
     def counted_files(self) -> list[ImageFile | None]:

@@ -139,8 +139,8 @@ def caption(row: Row) -> str:
     text = (
         f"Suite {row['suite']}, {row['dataset']} (revision {row['dataset_revision']}), "
         f"{row['split']} split, first {row['n']} samples, ε = {format_distance(row['eps'])} in "
-        f"pixel units of images in [0, 1], clamp {row['clamp']}, seed {row['seed']}. plain: last "
-        "iterate of the full attacks. worst case: samples right on the clean image and on every "
+        f"pixel units of images in [0, 1], clamp {row['clamp']}, seed {row['seed']}. plain: the "
+        "longest attack on all samples, last iterate. worst case: samples right on the clean image and on every "
         "adversarial image found, predicted again in a separate clean pass with batch size "
         f"{row['verified_batch_size']}; Wilson interval. 8-bit: the same images rounded."
     )
