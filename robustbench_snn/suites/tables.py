@@ -140,8 +140,9 @@ def caption(row: Row) -> str:
         f"Suite {row['suite']}, {row['dataset']} (revision {row['dataset_revision']}), "
         f"{row['split']} split, first {row['n']} samples, ε = {format_distance(row['eps'])} in "
         f"pixel units of images in [0, 1], clamp {row['clamp']}, seed {row['seed']}. plain: the "
-        "longest attack on all samples, last iterate. worst case: samples right on the clean image and on every "
-        "adversarial image found, predicted again in a separate clean pass with batch size "
+        "longest attack on all samples, last iterate. worst case: samples right on the clean "
+        "image and on every adversarial image found, predicted again in a separate clean pass "
+        "with batch size "
         f"{row['verified_batch_size']}; Wilson interval. 8-bit: the same images rounded."
     )
     return text + (f" Not applicable: {', '.join(refused)}." if refused else "")
