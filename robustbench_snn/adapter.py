@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -144,8 +144,11 @@ class ModelAdapter(nn.Module, ABC):
                 "std in the ModelCard."
             )
 
-    def forward_trace(self, x: Tensor) -> Trace:
-        """The same as ``forward``, with every unit's spikes and currents, batch-first."""
+    def forward_trace(self, x: Tensor, units: Collection[str] | None = None) -> Trace:
+        """The same as ``forward``, with spikes and currents of ``units`` (all), batch-first.
+
+        Naming the units wanted keeps large networks from holding all their activations at once.
+        """
         trace = Trace(torch.empty(0))
         steps, batch = self.time_steps if x.dim() == 4 else x.shape[1], x.shape[0]
 
@@ -161,7 +164,11 @@ class ModelAdapter(nn.Module, ABC):
 
             return hook
 
-        handles = [m.register_forward_hook(record(n)) for n, m in self.spiking_units().items()]
+        handles = [
+            module.register_forward_hook(record(name))
+            for name, module in self.spiking_units().items()
+            if units is None or name in units
+        ]
         try:
             trace.logits = self(x)
         finally:

@@ -7,7 +7,7 @@ from explain_nets import ForeignAdapter, golden, lively, scenes, untrained
 from robustbench_snn import UsageError
 from robustbench_snn.explain import attention_maps
 from robustbench_snn.explain.maps import received_by_head
-from robustbench_snn.explain.units import choose_block
+from robustbench_snn.explain.units import choose_block, wanted_units
 
 ALL = ("rate", "gate", "signed", "received", "contribution", "class")
 NAMES = (
@@ -217,3 +217,17 @@ def test_attention_without_a_known_kind_or_neurons_is_refused():
     model.net.attention.kind = None
     with pytest.raises(UsageError, match="names no attention module"):
         attention_maps(model, x)
+
+
+def test_only_the_neurons_needed_are_recorded():
+    model = lively()
+    x = torch.from_numpy(scenes(2))
+    whole = model.forward_trace(x)
+    part = model.forward_trace(x, wanted_units(model, "last"))
+    assert set(part.spikes) == {f"stage3.1.ssa.{n}_lif" for n in ("q", "k", "v", "attn")}
+    assert torch.equal(part.logits, whole.logits)
+    assert all(
+        torch.equal(a, b)
+        for n in part.spikes
+        for a, b in zip(part.spikes[n], whole.spikes[n], strict=True)
+    )

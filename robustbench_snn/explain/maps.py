@@ -17,7 +17,7 @@ from robustbench_snn.adapter import ModelAdapter
 from robustbench_snn.errors import UsageError
 from robustbench_snn.explain.class_map import class_head, class_map, recorded_features
 from robustbench_snn.explain.kinds import map_kind
-from robustbench_snn.explain.units import Unit, by_head, by_token, read_unit
+from robustbench_snn.explain.units import Unit, by_head, by_token, read_unit, wanted_units
 
 LINEAR = ("linear", "fb_lidiff")
 TOKEN_MASKS = ("token_mask", "ff_lidiff")
@@ -75,7 +75,7 @@ def attention_maps(
     """
     head = class_head(model) if "class" in kinds else None
     with recorded_features(head) as features:
-        trace = model.forward_trace(x)
+        trace = model.forward_trace(x, wanted_units(model, block))
     unit = read_unit(model, trace, (x.shape[-2], x.shape[-1]), block, number)
     found = AttentionMaps(trace.logits, {}, {}, {}, unit.name, unit.number, unit.passes, unit.grid)
     for kind in kinds:

@@ -110,6 +110,17 @@ def choose_pass(model: ModelAdapter, name: str, passes: int, number: int | None)
     return number
 
 
+def wanted_units(model: ModelAdapter, block: str) -> list[str]:
+    """Names of the neurons that maps of ``block`` read.
+
+    Raises:
+        UsageError: no such block, or an unknown kind of attention.
+    """
+    name = choose_block(model, block)
+    roles = neuron_names(name, model.attention_units()[name])
+    return [f"{name}.{attribute}" for attribute in roles.values()]
+
+
 def read_unit(
     model: ModelAdapter, trace: Trace, size: tuple[int, int], block: str, number: int | None
 ) -> Unit:
