@@ -10,8 +10,9 @@ from typing import Protocol
 from torch import Tensor
 
 from robustbench_snn.adapter import ModelAdapter
+from robustbench_snn.attack_spec import AttackSpec
 from robustbench_snn.card import ModelCard
-from robustbench_snn.config import Corruption, RunConfig
+from robustbench_snn.config import CLEAN, Corruption, RunConfig
 from robustbench_snn.conformance import preflight
 from robustbench_snn.errors import PreflightRefused, UsageError
 from robustbench_snn.loading import identify
@@ -173,6 +174,12 @@ def prepare(config: RunConfig, worker: Worker, run_id: str) -> Session:
     )
 
 
+def follows_single_gradients(spec: AttackSpec) -> bool:
+    """Whether ``spec`` climbs the target's own gradients without averaging enough of them."""
+    free = spec == CLEAN or {"queries", "draws", "source"} & set(spec.params)
+    return not free and int(spec.params.get("eot", 1)) < _LEAST_EOT
+
+
 def check_eot(name: str, config: RunConfig) -> None:
     """Make sure that attacks on a model with a random encoder average their gradients.
 
@@ -180,7 +187,7 @@ def check_eot(name: str, config: RunConfig) -> None:
         UsageError: an attack does not.
     """
     for spec in config.attacks:
-        if "steps" in spec.params and int(spec.params.get("eot", 1)) < _LEAST_EOT:
+        if follows_single_gradients(spec):
             raise UsageError(
                 f"model '{name}' encodes images at random, so one gradient of '{spec.name}' says "
                 f"little and its robustness would be overstated: use an attack with --eot "

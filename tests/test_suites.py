@@ -337,6 +337,7 @@ BAD = {
     "--suite reliable --corruption fog": "leave --corruption out",
     "--attack transfer --source qkformer-4-384.cifar10 --model control.test": "other classes",
     "--attack apgd --model random.test": "--eot 10 or more",
+    "--attack fgsm --model random.test": "--eot 10 or more",
     "--attack apgd --estimator rga --model plain.test": "no spiking units",
 }
 
@@ -361,11 +362,12 @@ def test_a_source_of_another_data_set_is_told_before_a_suite_begins(tmp_path, ca
 def test_a_random_encoder_is_attacked_with_averaged_gradients_and_judged_by_vote(tmp_path):
     path = tmp_path / "random.toml"
     path.write_text(
-        'suite = "random"\neps = "8/255"\n[probes]\nn = 0\n[[step]]\nname = "apgd"\n'
+        'suite = "random"\neps = "8/255"\n[probes]\nn = 4\nqueries = 5\n[[step]]\nname = "apgd"\n'
         "steps = 5\neot = 10\n"
     )
     assert run(words(path, tmp_path, "random.test", n=16)) == 0
     row = suite_rows(tmp_path, "random")[0]
+    assert (status_of(row)["D1"], status_of(row)["D19"]) == ("skipped", "info")
     assert share(row, "robust") < share(row, "clean")
 
 

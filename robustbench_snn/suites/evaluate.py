@@ -16,7 +16,7 @@ from robustbench_snn.estimators import NotApplicable
 from robustbench_snn.estimators.install import spiking_units
 from robustbench_snn.plan import DataIdentity, ModelIdentity, Task
 from robustbench_snn.provenance import new_run_id
-from robustbench_snn.runner import prepare
+from robustbench_snn.runner import follows_single_gradients, prepare
 from robustbench_snn.suites.outcomes import Outcome, measured
 from robustbench_snn.suites.reevaluate import Verdict, other_batch_size, reevaluate
 from robustbench_snn.suites.screen import Ranking, screened
@@ -121,8 +121,8 @@ def check_suite(suite: Suite, config: RunConfig, worker: SuiteWorker) -> None:
 
 
 def _without_eot(suite: Suite) -> bool:
-    tables = [attack_at(table, suite.eps) for table in resolved((*suite.full, *suite.step), (), ())]
-    return any("steps" in spec.params and int(spec.params.get("eot", 1)) < 10 for spec in tables)
+    tables = resolved((*suite.full, *suite.step, *suite.curve.full, *suite.curve.step), (), ())
+    return any(follows_single_gradients(attack_at(table, suite.eps)) for table in tables)
 
 
 class ModelRun:
