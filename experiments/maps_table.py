@@ -1,8 +1,9 @@
 """Where the maps of the three shipped models lie, on the 1,000 test scenes, and what they rest on.
 
 Writes maps*.md and .csv to experiments/results: attention maps and attributions against object
-masks (all scenes); the metrics that run the model again (first 100 scenes); the gates of the
-second stage; SpiLiFormer's first pass, to be set beside its second.
+masks (all scenes; the costly attributions on the first 200); the metrics that run the model again
+(first 100 scenes); the gates of the second stage; SpiLiFormer's first pass, to be set beside its
+second.
 
 python experiments/maps_table.py [--results DIR] [PART ...]    results on disk are not redone
 """
@@ -21,11 +22,13 @@ NAMES = ("sdt", "qkformer", "spiliformer")
 TINY = {name: ["--model", f"{name}-tiny.digit-scenes"] for name in NAMES}
 ALL = [word for words in TINY.values() for word in words]
 RERUN = "faithfulness,fidelity,randomisation,grid_pointing,stability"
-GRADIENTS = "saliency,input_x_gradient,integrated_gradients,noise_tunnel,grad_cam,occlusion"
+GRADIENTS = "saliency,input_x_gradient,grad_cam"
+MANY_PASSES = "integrated_gradients,noise_tunnel,occlusion"
 READ = "rate,received,contribution,class"
 PARTS = {
     "maps": [*ALL, "--map", "attention", "--metrics"],
     "maps_attributions": [*ALL, "--map", GRADIENTS, "--metrics"],
+    "maps_many_passes": [*ALL, "--map", MANY_PASSES, "--metrics", "--n", "200"],
     "maps_rerun": [*ALL, "--map", f"{READ},grad_cam,saliency", "--metrics", RERUN],
     "maps_stage2": [*TINY["qkformer"], *TINY["spiliformer"], "--block", "stage2", "--map",
                     "rate,gate,signed", "--metrics"],
