@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from explain_nets import GOLDEN
 from PIL import Image
@@ -56,12 +57,23 @@ def plugin(tmp_path_factory):
 @pytest.fixture(scope="module")
 def measured(plugin, tmp_path_factory):
     """A finished evaluation of two models: (results folder, words of its command)."""
-    folder = tmp_path_factory.mktemp("explain")
+    folder = tmp_path_factory.mktemp("explain") / "maps"
     words = ["--dataset", "digit-scenes", "--n", "10", "--shard-size", "6", "--model", MODEL]
     words += ["--model", FEEDBACK, "--plugin", plugin, "--map", "rate,class,received"]
     words += ["--metrics", "all", "--costly-n", "4", "--steps", "2", "--under", "contrast:2"]
     words += ["--under", "fgsm:eps=4/255", "--results", str(folder), "--quiet"]
-    assert main([*words, "--table", str(folder / "table"), "--out", str(folder / "sheet.png")]) == 0
+    assert (
+        main(
+            [
+                *words,
+                "--table",
+                str(folder.parent / "table" / "table"),
+                "--out",
+                str(folder / "sheet.png"),
+            ]
+        )
+        == 0
+    )
     return folder, words
 
 
@@ -81,7 +93,7 @@ def rows(path):
 
 def test_table_has_every_group_with_chance_and_controls(measured):
     folder, _ = measured
-    found = rows(folder / "table.csv")
+    found = rows(folder.parent / "table" / "table.csv")
     groups = {row["group"] for row in found}
     assert groups == set(parse_groups("all"))
     for row in found:
@@ -97,14 +109,20 @@ def test_table_has_every_group_with_chance_and_controls(measured):
     assert (MODEL, "rate", "grid_pointing", "") not in by
     assert (MODEL, "received", "lift", "") not in by
     assert (MODEL, "rate", "spearman, prediction kept", "contrast:2") in by
-    text = (folder / "table.md").read_text()
+    text = (folder.parent / "table" / "table.md").read_text()
     assert "only linear attention compares tokens" in text
     assert "pass 2 of 2" in text
-    paired = rows(folder / "table_paired.csv")
+    samples = pd.read_parquet(folder.parent / "table" / "table_samples.parquet")
+    mine = samples.query("model == @MODEL and map == 'rate' and measure == 'maps'")
+    assert mine["lift"].mean() == pytest.approx(
+        float(by[MODEL, "rate", "lift", ""]["value"]), rel=1e-5
+    )
+    paired = rows(folder.parent / "table" / "table_paired.csv")
     assert {(r["map"], r["model"], r["minus"]) for r in paired} == {
         ("rate", FEEDBACK, MODEL),
         ("class", FEEDBACK, MODEL),
     }
+    assert {r["metric"] for r in paired} >= {"background_mass", "morf_lerf_gap", "grid_pointing"}
 
 
 def test_stored_maps_are_those_of_the_model(measured, plugin):
@@ -144,14 +162,14 @@ def test_the_same_command_computes_nothing_again(measured, capsys):
     folder, words = measured
     files = {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
     assert len(files) > 20
-    before = (folder / "table.csv").read_text()
+    before = (folder.parent / "table" / "table.csv").read_text()
     gone = sorted(files)[3]
     gone.unlink()
-    assert main([*words, "--table", str(folder / "table")]) == 0
+    assert main([*words, "--table", str(folder.parent / "table" / "table")]) == 0
     after = {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
     assert set(after) == set(files)
     assert {path for path in files if after[path] != files[path]} == {gone}
-    assert (folder / "table.csv").read_text() == before
+    assert (folder.parent / "table" / "table.csv").read_text() == before
 
 
 def test_other_settings_are_other_results(measured, plugin, tmp_path, capsys):

@@ -158,7 +158,8 @@ def _tables(
     from robustbench_snn.explain.tables import caption, text, write
 
     about = caption(config, found)
-    print(text(lines(found, config.groups), paired(found), report.undefined, about), end="")
+    made, differences = lines(found, config.groups), paired(found, config.groups)
+    print(text(made, differences, report.undefined, about), end="")
     if options.table:
         for path in write(found, config.groups, report.undefined, about, Path(options.table)):
             print(f"wrote {path}")

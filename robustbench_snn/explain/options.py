@@ -112,7 +112,7 @@ def _metrics(group: Any) -> None:
     group.add_argument("--steps", metavar="N", default="16", help="points of a deletion curve (16)")
     group.add_argument("--boxes", metavar="DIR", help="CLS-LOC XML files, as masks for ImageNet")
     group.add_argument(
-        "--table", metavar="STEM", help="also write STEM.md, STEM.csv, STEM_paired.csv"
+        "--table", metavar="STEM", help="also write STEM.md, .csv, _paired.csv, _samples.parquet"
     )
 
 

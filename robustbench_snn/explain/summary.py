@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +14,17 @@ from robustbench_snn.explain.controls import CONTROLS
 from robustbench_snn.explain.intervals import Mean, mean_interval, paired_mean
 from robustbench_snn.explain.map_metrics import CONCENTRATION, LOCATION
 from robustbench_snn.explain.references import references
-from robustbench_snn.explain.settings import GROUPS, MAPS
+from robustbench_snn.explain.settings import GROUPS
 from robustbench_snn.explain.similarity import SIMILARITY
 from robustbench_snn.explain.stored import Measured
 
 _SHOWN_CHANGED = ("background_mass", "lift")
+# Metrics that are compared between models.
+_PAIRED = {
+    "location": ("background_mass", "lift", "localisation_auc"),
+    "faithfulness": ("morf_lerf_gap",),
+    "grid_pointing": ("grid_pointing",),
+}
 
 
 @dataclass(frozen=True)
@@ -126,23 +133,24 @@ def _metrics(group: str, one: Measured) -> dict[str, NDArray[np.float64]]:
     }
 
 
-def paired(
-    found: Sequence[Measured],
-    metrics: Sequence[str] = ("background_mass", "lift", "localisation_auc"),
-) -> list[dict[str, Any]]:
-    """Differences between models on the same samples, last model minus each other one.
+def paired(found: Sequence[Measured], groups: Sequence[str]) -> list[dict[str, Any]]:
+    """Differences between models on the same samples, each model minus those before it.
+
+    Args:
+        found: what was measured, in the order of the models.
+        groups: groups of metrics; those in ``_PAIRED`` are compared.
 
     Returns:
         Records under ``tables.PAIRED_COLUMNS``, for every map that both models have.
     """
-    maps = [one for one in found if one.measure == MAPS and not _is_control(one)]
-    models = list(dict.fromkeys(one.model for one in maps))
     made = []
-    for i, first in enumerate(models):
-        for second in models[i + 1 :]:
+    for group in (group for group in groups if group in _PAIRED):
+        maps = [one for one in found if one.measure == GROUPS[group] and not _is_control(one)]
+        models = list(dict.fromkeys(one.model for one in maps))
+        for first, second in itertools.combinations(models, 2):
             for a in (one for one in maps if one.model == first):
                 for b in (one for one in maps if one.model == second and one.kind == a.kind):
-                    made += [_difference(a, b, m) for m in metrics if m in a.metrics]
+                    made += [_difference(a, b, m) for m in _PAIRED[group] if m in a.metrics]
     return made
 
 

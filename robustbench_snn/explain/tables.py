@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from robustbench_snn.explain.settings import GROUPS, MAPS, ExplainConfig
 from robustbench_snn.explain.stored import Measured
 from robustbench_snn.explain.summary import Line, lines, paired
 from robustbench_snn.report.tables import to_csv, to_markdown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CSV_COLUMNS = (
     "group", "model", "map", "change", "metric", "value", "low", "high", "n", "chance",
@@ -101,9 +104,12 @@ def write(
     caption: str,
     stem: Path,
 ) -> list[Path]:
-    """Write ``stem``.md, ``stem``.csv and ``stem``_paired.csv; returns the paths."""
+    """Write ``stem``.md, .csv, _paired.csv and _samples.parquet; returns the paths.
+
+    The last one holds the numbers of every sample, from which all others follow.
+    """
     stem.parent.mkdir(parents=True, exist_ok=True)
-    made, differences = lines(found, groups), paired(found)
+    made, differences = lines(found, groups), paired(found, groups)
     texts = {
         stem.with_suffix(".md"): text(made, differences, undefined, caption),
         stem.with_suffix(".csv"): to_csv([line.record() for line in made], CSV_COLUMNS),
@@ -111,7 +117,29 @@ def write(
     }
     for path, body in texts.items():
         path.write_text(body, encoding="utf-8")
-    return list(texts)
+    samples = stem.with_name(f"{stem.name}_samples.parquet")
+    asked = {GROUPS[group] for group in groups}
+    sample_frame([one for one in found if one.measure in asked]).to_parquet(
+        samples, index=False, compression="zstd"
+    )
+    return [*texts, samples]
+
+
+def sample_frame(found: Sequence[Measured]) -> pd.DataFrame:
+    """One row for each sample of each measurement; metrics that it lacks are missing."""
+    import pandas as pd
+
+    facts = ("model", "map", "measure", "block", "pass_number", "weights_sha256")
+    parts = []
+    for one in found:
+        columns: dict[str, Any] = {name: one.facts[name] for name in facts}
+        columns |= {"change": one.change, "sample": one.ids, "label": one.labels}
+        columns |= {"predicted": one.predicted, "confidence": one.confidence.astype(np.float32)}
+        columns |= {name: values.astype(np.float32) for name, values in one.metrics.items()}
+        parts.append(pd.DataFrame(columns))
+    whole = pd.concat(parts, ignore_index=True)
+    labels = [*facts, "change", "sample"]
+    return whole.astype(dict.fromkeys(labels, "category"))
 
 
 def text(
