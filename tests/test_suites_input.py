@@ -1,0 +1,42 @@
+"""Suites and strong attacks asked for what cannot be: one sentence each, nothing written."""
+
+from pathlib import Path
+
+import pytest
+
+from robustbench_snn.run import main as run
+
+PLUGIN = str(Path(__file__).parent / "masked_models.py")
+
+BAD = {
+    "--suite reliabel": "did you mean 'reliable'",
+    "--suite nowhere.toml": "cannot be read",
+    "--suite reliable --attack pgd": "exclude each other",
+    "--suite reliable --eps 300/255": "outside [0, 1]",
+    "--suite reliable --eps 0": "leaves nothing to attack",
+    "--suite reliable --model plain.test": "has no spiking units: use --suite standard",
+    "--suite reliable --model random.test": "encodes images at random",
+    "--suite reliable --corruption fog": "leave --corruption out",
+    "--attack transfer --source qkformer-4-384.cifar10 --model control.test": "other classes",
+    "--attack apgd --model random.test": "--eot 10 or more",
+    "--attack fgsm --model random.test": "--eot 10 or more",
+    "--attack apgd --estimator rga --model plain.test": "no spiking units",
+}
+
+
+@pytest.mark.parametrize("line", BAD)
+def test_bad_input_is_one_sentence(line, capsys, tmp_path):
+    given = [*line.split(), "--plugin", PLUGIN, "--n", "8", "--out", str(tmp_path)]
+    assert run(given) == 2
+    err = [text for text in capsys.readouterr().err.splitlines() if text.startswith("error: ")]
+    assert len(err) == 1
+    assert BAD[line] in err[0]
+    assert list(tmp_path.rglob("*.parquet")) == []
+
+
+def test_a_source_of_another_data_set_is_told_before_a_suite_begins(tmp_path, capsys):
+    path = tmp_path / "mine.toml"
+    path.write_text('[[step]]\nname = "transfer"\nsource = "qkformer-4-384.cifar10"\n')
+    given = ["--suite", str(path), "--model", "control.test", "--plugin", PLUGIN, "--n", "8"]
+    assert run([*given, "--out", str(tmp_path), "--quiet"]) == 2
+    assert "name a source of that data set" in capsys.readouterr().err
