@@ -166,6 +166,10 @@ ADAPTERS = {
     "spiliformer": "SpiLiFormerAdapter",
 }
 TINY_DIM, TINY_STEPS = 64, 2
+SMALL_STEPS = 2
+# Widths at which the three families have the same number of parameters within 10 %.
+SMALL_DIM = {"qkformer": 96, "sdt": 104, "spiliformer": 96}
+ABLATIONS = {"no-ff": {"ff": False}, "no-fb": {"fb": False}}
 
 
 def _register_small_images() -> None:
@@ -178,6 +182,13 @@ def _register_small_images() -> None:
         size, paper = (
             ("2-512", {"dim": 512}) if family == "sdt" else ("4-384", {**layout, "dim": 384})
         )
+        small = {**layout, "dim": SMALL_DIM[family], "heads": 4}
+        variants = {"small": small}
+        if family == "spiliformer":
+            variants |= {f"small-{name}": {**small, **off} for name, off in ABLATIONS.items()}
+        for variant, config in variants.items():
+            normal = (CIFAR_MEAN, CIFAR_STD)
+            _image(family, variant, "cifar10", 10, 32, SMALL_STEPS, config, normal, same)
         sdt_100 = (CIFAR100_MEAN, CIFAR100_STD)
         for classes in (10, 100):
             norm = sdt_100 if family == "sdt" and classes == 100 else (CIFAR_MEAN, CIFAR_STD)

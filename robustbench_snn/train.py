@@ -40,9 +40,10 @@ def parser() -> argparse.ArgumentParser:
         "--one-step", type=float, default=default.one_step, help="share of the epochs at T = 1"
     )
     found.add_argument("--label-smoothing", type=float, default=default.label_smoothing)
+    found.add_argument("--sides", default="", help="SIDE:SHARE,...: first epochs on smaller images")
     found.add_argument("--augment", help="comma-separated; default: what suits the data set")
     found.add_argument("--seed", type=int, default=default.seed)
-    found.add_argument("--fast", action="store_true", help="bfloat16 autocast while training")
+    found.add_argument("--fast", action="store_true", help="bfloat16 autocast, compiled neurons")
     found.add_argument("--n", type=int, help="use only the first N training images")
     found.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     found.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -81,9 +82,11 @@ def train(args: argparse.Namespace) -> int:
         warmup=args.warmup,
         one_step=args.one_step,
         label_smoothing=args.label_smoothing,
+        sides=sides_of(args.sides),
         augment=tuple(names),
         seed=args.seed,
         precision="bfloat16" if args.fast else "float32",
+        neuron="compiled" if args.fast else "eager",
     )
     return run(args, dataset, recipe)
 
@@ -91,6 +94,17 @@ def train(args: argparse.Namespace) -> int:
 def split(text: str) -> list[str]:
     """Comma-separated names."""
     return [name for name in text.split(",") if name]
+
+
+def sides_of(text: str) -> tuple[tuple[int, float], ...]:
+    """``16:0.4,24:0.3`` as pairs."""
+    try:
+        pairs = [part.split(":") for part in split(text)]
+        return tuple((int(side), float(share)) for side, share in pairs)
+    except ValueError as error:
+        raise UsageError(
+            f"--sides '{text}' is not SIDE:SHARE,..., for example 16:0.4,24:0.3."
+        ) from error
 
 
 def run(args: argparse.Namespace, dataset: str, recipe: Recipe) -> int:
@@ -226,7 +240,8 @@ def write_results(
     state = {k: v.detach().cpu().contiguous() for k, v in trainer.model.net.state_dict().items()}
     save_file(state, weights)
     n, k = len(correct), int(correct.sum())
-    seconds = sum(row["seconds"] for row in trainer.log)
+    seconds, cpu = (sum(row[key] for row in trainer.log) for key in ("seconds", "cpu_seconds"))
+    seen = trainer.recipe.epochs * len(trainer.train.labels)
     facts = {
         "name": card.name,
         "sha256": file_sha256(weights),
@@ -241,7 +256,9 @@ def write_results(
         },
         "training_images": len(trainer.train.labels),
         "seconds": round(seconds),
-        "images_per_second": round(trainer.recipe.epochs * len(trainer.train.labels) / seconds, 1),
+        "cpu_seconds": round(cpu),
+        "images_per_second": round(seen / seconds, 1),
+        "images_per_cpu_second": round(seen / cpu, 1),
         "command": command_of(args),
         "versions": {k: v for k, v in provenance().items() if k != "command"},
         "note": args.note,

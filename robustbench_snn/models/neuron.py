@@ -9,7 +9,18 @@ from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor
 from torch.autograd import Function
 
+from robustbench_snn.errors import UsageError
+
 SURROGATE_ALPHA = 4.0
+BACKENDS = ("eager", "compiled")
+_active: list[str] = ["eager"]
+
+
+def use(backend: str) -> None:
+    """How fused neurons are computed from now on: one of ``BACKENDS``."""
+    if backend not in BACKENDS:
+        raise UsageError(f"unknown neuron backend '{backend}': use one of {', '.join(BACKENDS)}.")
+    _active[:] = [backend]
 
 
 class LIF(neuron.LIFNode):
@@ -45,6 +56,10 @@ class LIF(neuron.LIFNode):
         )
         if fused:
             alpha = float(self.surrogate_function.alpha)
+            if _active[0] == "compiled":
+                from robustbench_snn.models.compiled import CompiledLIF
+
+                return CompiledLIF.apply(x_seq, self.tau, self.v_threshold, alpha)
             return FusedLIF.apply(x_seq, self.tau, self.v_threshold, alpha)
         spikes = super().multi_step_forward(x_seq, *args, **kwargs)
         if not self.keep_state:

@@ -23,6 +23,16 @@ def shift(x: Pixels, rng: np.random.Generator) -> Pixels:
     return np.ascontiguousarray(windows[np.arange(b), :, top, left])
 
 
+def crop(x: Pixels, rng: np.random.Generator) -> Pixels:
+    """A random window of seven eighths of each side, at the image's own scale."""
+    b, _, h, w = x.shape
+    high, wide = h * 7 // 8, w * 7 // 8
+    top = rng.integers(0, h - high + 1, size=b)
+    left = rng.integers(0, w - wide + 1, size=b)
+    windows = np.lib.stride_tricks.sliding_window_view(x, (high, wide), axis=(2, 3))
+    return np.ascontiguousarray(windows[np.arange(b), :, top, left])
+
+
 def flip(x: Pixels, rng: np.random.Generator) -> Pixels:
     """Mirror half of the images left to right."""
     chosen = rng.random(len(x)) < 0.5
@@ -47,6 +57,7 @@ def channels(x: Pixels, rng: np.random.Generator) -> Pixels:
 
 AUGMENTS: dict[str, Callable[[Pixels, np.random.Generator], Pixels]] = {
     "shift": shift,
+    "crop": crop,
     "flip": flip,
     "cutout": cutout,
     "channels": channels,

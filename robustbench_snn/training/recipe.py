@@ -27,9 +27,12 @@ class Recipe:
         one_step: share of the epochs trained at T = 1 before the model's own T; a first layer
             sees the same static image at every step, so its weights serve both.
         label_smoothing: share of the target spread over all classes.
+        sides: (side, share) pairs: the first epochs train on images resized to fewer pixels,
+            ``share`` of the epochs each; the remaining epochs on what augmentation leaves.
         augment: names from ``robustbench_snn.training.augment``.
         seed: of weights, order and augmentation.
         precision: ``float32``, or ``bfloat16`` autocast (evaluation is always float32).
+        neuron: ``eager``, or ``compiled`` (see ``robustbench_snn.models.compiled``).
     """
 
     epochs: int = 20
@@ -39,9 +42,11 @@ class Recipe:
     warmup: float = 0.05
     one_step: float = 0.6
     label_smoothing: float = 0.0
+    sides: tuple[tuple[int, float], ...] = ()
     augment: tuple[str, ...] = ()
     seed: int = 0
     precision: str = "float32"
+    neuron: str = "eager"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -50,21 +55,37 @@ class Recipe:
         for name in ("warmup", "one_step", "label_smoothing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} is a share in [0, 1], not {getattr(self, name)}.")
+        shares = [share for _, share in self.sides]
+        if any(side < 4 or side % 4 for side, _ in self.sides) or not 0 <= sum(shares) <= 1:
+            raise UsageError(
+                "sides are SIDE:SHARE pairs, sides divisible by 4 and shares of at most 1 in all, "
+                "for example 16:0.4,24:0.3."
+            )
         if not self.lr > 0:
             raise UsageError(f"lr must be positive, not {self.lr}.")
 
     def facts(self) -> dict[str, Any]:
         """All settings as plain JSON values."""
-        return {**asdict(self), "augment": list(self.augment)}
+        sides = [list(pair) for pair in self.sides]
+        return {**asdict(self), "augment": list(self.augment), "sides": sides}
 
     def one_step_epochs(self, time_steps: int) -> int:
         """How many of the first epochs run at T = 1 when the model's own T is ``time_steps``."""
         return 0 if time_steps == 1 else int(self.epochs * self.one_step)
 
+    def side_at(self, epoch: int) -> int | None:
+        """Side in pixels of the training images in ``epoch`` (from 0); None: not resized."""
+        end = 0.0
+        for side, share in self.sides:
+            end += share * self.epochs
+            if epoch < round(end):
+                return side
+        return None
+
 
 def recipe_from(facts: dict[str, Any]) -> Recipe:
     """The recipe a card or checkpoint states."""
     known = {field.name for field in fields(Recipe)}
-    return Recipe(
-        **{**{k: facts[k] for k in known if k in facts}, "augment": tuple(facts["augment"])}
-    )
+    given = {k: facts[k] for k in known if k in facts}
+    sides = tuple((int(side), float(share)) for side, share in facts.get("sides", ()))
+    return Recipe(**{**given, "augment": tuple(facts["augment"]), "sides": sides})

@@ -18,11 +18,22 @@ from torch import Tensor, nn
 
 from robustbench_snn.adapter import ModelAdapter
 from robustbench_snn.errors import UsageError
+from robustbench_snn.models import neuron
 from robustbench_snn.training.augment import augment
 from robustbench_snn.training.recipe import Recipe
 
 EVAL_BATCH = 100
-LOG_COLUMNS = ("epoch", "time_steps", "lr", "loss", "train_accuracy", "monitor_accuracy", "seconds")
+LOG_COLUMNS = (
+    "epoch",
+    "time_steps",
+    "side",
+    "lr",
+    "loss",
+    "train_accuracy",
+    "monitor_accuracy",
+    "seconds",
+    "cpu_seconds",
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,7 @@ class Trainer:
                 f"batch size {recipe.batch_size} is larger than the {len(train.labels)} training "
                 "images: choose a smaller one."
             )
-        self.epoch = 0
+        self.epoch, self.side = 0, 0
         self.log: list[dict[str, Any]] = []
 
     @property
@@ -113,27 +124,31 @@ class Trainer:
 
     def fit(self, tick: Callable[[int, int, float], None]) -> None:
         """Train the remaining epochs; ``tick(step, steps, loss)`` after every step."""
+        neuron.use(self.recipe.neuron)
         final = self.model.card.time_steps
         switch = self.recipe.one_step_epochs(final)
         while self.epoch < self.recipe.epochs:
             self.model.time_steps = 1 if self.epoch < switch else final
-            started = time.monotonic()
+            started, worked = time.monotonic(), time.process_time()
             loss, accuracy = self.one_epoch(tick)
             watched = accuracy_of(self.model, self.monitor)
             self.epoch += 1
             row = (
                 self.epoch,
                 self.model.time_steps,
+                self.side,
                 round(self.optimizer.param_groups[0]["lr"], 8),
                 round(loss, 5),
                 round(accuracy, 5),
                 round(float(np.mean(watched)), 5),
                 round(time.monotonic() - started, 1),
+                round(time.process_time() - worked, 1),
             )
             self.log.append(dict(zip(LOG_COLUMNS, row, strict=True)))
             self.save()
         self.model.time_steps = final
         self.model.unlock(False)
+        neuron.use("eager")
 
     def one_epoch(self, tick: Callable[[int, int, float], None]) -> tuple[float, float]:
         """One pass over the training images: (mean loss, accuracy on augmented images)."""
@@ -148,7 +163,9 @@ class Trainer:
             chosen = order[step * size : (step + 1) * size]
             pixels = augment(self.train.pixels[chosen], self.recipe.augment, rng)
             y = torch.from_numpy(self.train.labels[chosen]).to(self.device)
-            loss, logits = self.step(to_unit(pixels, self.device), y)
+            x = resized(to_unit(pixels, self.device), self.recipe.side_at(self.epoch))
+            self.side = x.shape[-1]
+            loss, logits = self.step(x, y)
             total += loss
             correct += int((logits.argmax(1) == y).sum())
             tick(step + 1, self.steps, total / (step + 1))
@@ -188,6 +205,14 @@ class Trainer:
 def to_unit(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
     """uint8 [B, C, H, W] -> float32 in [0, 1] on ``device``."""
     return torch.from_numpy(np.ascontiguousarray(pixels)).to(device).float().div_(255)
+
+
+def resized(x: Tensor, side: int | None) -> Tensor:
+    """Square images of ``side`` pixels (antialiased bilinear); ``x`` itself without a side."""
+    if side is None or side == x.shape[-1]:
+        return x
+    size = (side, side)
+    return nn.functional.interpolate(x, size, mode="bilinear", antialias=True).clamp(0, 1)
 
 
 def accuracy_of(model: ModelAdapter, pictures: Pictures) -> NDArray[np.bool_]:
