@@ -7,7 +7,9 @@ import torch
 from spikingjelly.activation_based import functional
 from torch import Tensor
 
+from robustbench_snn.adapter import load_model
 from robustbench_snn.errors import UsageError
+from robustbench_snn.models.adapters import released_key
 from robustbench_snn.models.spiliformer import FFLiDiffAttention, SpiLiFormer
 
 
@@ -76,6 +78,8 @@ def test_token_and_channel_masks_in_closed_form() -> None:
         {"fb_source": "attn"},
         {"fb_prompt": "channel"},
         {"fb_cosine": True},
+        {"fb_decoder": "chained"},
+        {"fb_decoder": "released"},
         {"carry_state": True},
         {"attn_neuron": False},
     ],
@@ -115,3 +119,43 @@ def test_unknown_switch_and_indivisible_width_are_refused() -> None:
         network(fb_source="token")
     with pytest.raises(UsageError, match="do not divide"):
         SpiLiFormer("cifar", 48, heads=8)
+
+
+def feedback_by_hand(model: SpiLiFormer, signal: Tensor, mixed: bool) -> list[Tensor]:
+    """The chain of decoders written token-first, ``[T B, N, D]``, from the last block down."""
+    t, b, d, n = signal.shape
+    x, found = signal.flatten(0, 1).transpose(1, 2), []
+    for block in reversed(list(model.last_stage)):
+        attention = block.attention
+        current = attention.fb_bn((x @ attention.fb_linear.weight.T).transpose(1, 2))
+        charged = torch.zeros(b, n, d)
+        steps = []
+        for step in current.view(t, b, d, n).transpose(2, 3):
+            charged = charged + (step - charged) / 2
+            steps.append((charged >= 1).float())
+            charged = charged * (1 - steps[-1])
+        spikes = torch.stack(steps).flatten(0, 1).contiguous()  # [T B, N, D]
+        # The released code reads this memory as [T B, D, N].
+        x = spikes.reshape(t * b, d, n).transpose(1, 2) if mixed else spikes
+        found.insert(0, x.transpose(1, 2).reshape(t, b, d, n))
+    return found
+
+
+@pytest.mark.parametrize(("decoder", "mixed"), [("chained", False), ("released", True)])
+def test_feedback_runs_down_the_blocks(decoder: str, mixed: bool) -> None:
+    model = network(fb_decoder=decoder, depth=5)
+    signal = 3 * torch.randn(2, 3, 64, 16, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        expected, found = feedback_by_hand(model, signal, mixed), model.decode(signal)
+    assert len(found) == 3
+    assert all(0 < float(spikes.mean()) < 1 for spikes in found)
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_names_of_the_released_code_become_ours() -> None:
+    ours = set(load_model("spiliformer-4-384.cifar10").net.state_dict())
+    theirs = {"prompt", "prompt_2", *(k for k in ours if "fb_" not in k and "prompt" not in k)}
+    parts = ["linear.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"]
+    parts.append("bn.num_batches_tracked")
+    theirs |= {f"decoder_stage_3.{block}.decoder_{part}" for block in (0, 1) for part in parts}
+    assert {released_key(key, "ssa") for key in theirs} == ours

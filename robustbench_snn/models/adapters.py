@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from torch import Tensor, nn
 
 from robustbench_snn.adapter import ModelAdapter
@@ -34,8 +36,25 @@ class SpiLiFormerAdapter(ModelAdapter):
     def build(self) -> nn.Module:
         return SpiLiFormer(**self.card.config)
 
+    def state_dict_map(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {released_key(key, self.net.linear_key): value for key, value in state.items()}
+
     def training_logits(self, x: Tensor) -> list[tuple[float, Tensor]]:
         logits = self.net.passes(self.prepare(x))
         if len(logits) == 1:
             return [(1.0, logits[0])]
         return [(LOSS_BALANCE, logits[0]), (1 - LOSS_BALANCE, logits[1])]
+
+
+def released_key(key: str, attention: str) -> str:
+    """Our name of a tensor that the released SpiLiFormer code names ``key``.
+
+    Args:
+        key: as in the checkpoint; our own names stay.
+        attention: the layout's name of the last stage's attention.
+    """
+    found = re.fullmatch(r"decoder_stage_(\d)\.(\d+)\.decoder_(linear|bn)\.(\w+)", key)
+    if found:
+        stage, block, layer, leaf = found.groups()
+        return f"stage{stage}.{block}.{attention}.fb_{layer}.{leaf}"
+    return {"prompt": "prompt1", "prompt_2": "prompt2"}.get(key, key)

@@ -1,12 +1,13 @@
 """SpiLiFormer (arXiv 2503.15986): QKFormer with lateral inhibition, forward and feedback.
 
-The authors published neither code nor weights. This is the reading whose parameter counts match
-all three published ones (7.04 M, 69.10 M, 1.57 M); every choice the paper leaves open is a
-constructor argument. Shapes inside are time-first, ``[T, B, C, ...]``.
+The reading whose parameter counts match all three published ones (7.04 M, 69.10 M, 1.57 M); every
+choice the paper leaves open is a constructor argument, the released code's choice among its
+values. Shapes inside are time-first, ``[T, B, C, ...]``.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
@@ -49,7 +50,7 @@ class FFLiDiffAttention(TokenQKAttention):
 
 
 class FBLiDiffAttention(SpikingSelfAttention):
-    """Linear self-attention whose V also reads the feedback of the first pass (Eq. 15-18)."""
+    """Linear self-attention whose V also reads feedback spikes ``[T, B, D, N]`` (Eq. 15-18)."""
 
     kind = "fb_lidiff"
 
@@ -66,10 +67,6 @@ class FBLiDiffAttention(SpikingSelfAttention):
         projected = self.fb_linear(signal.transpose(-1, -2)).transpose(-1, -2)
         return self.fb_lif(over_time(projected, self.fb_bn))
 
-    def forward(self, x: Tensor, feedback: Tensor | None = None) -> Tensor:
-        spikes = None if feedback is None else self.feedback_spikes(feedback)
-        return super().forward(x, spikes)
-
 
 class SpiLiFormer(QKFormer):
     """Spiking transformer with lateral inhibition: ``[T, B, C, H, W]`` -> ``[B, K]``.
@@ -81,6 +78,9 @@ class SpiLiFormer(QKFormer):
         fb_prompt: ``token`` gates tokens by their dot product with the prompts, ``channel``
             multiplies channel by channel (the literal shapes of Eq. 12-15).
         fb_cosine: normalise the token dot product to a cosine.
+        fb_decoder: what each block's ``W_FB`` reads: ``parallel`` the masked output itself,
+            ``chained`` the feedback spikes of the block above, ``released`` the same in the
+            released code's memory order, which mixes tokens and channels.
         carry_state: keep the last stage's membranes between the passes.
         attn_neuron: the neuron and scale before the projection, as in QKFormer; the paper's
             equations show neither.
@@ -100,6 +100,7 @@ class SpiLiFormer(QKFormer):
         fb_source: Literal["block", "attn"] = "block",
         fb_prompt: Literal["token", "channel"] = "token",
         fb_cosine: bool = False,
+        fb_decoder: Literal["parallel", "chained", "released"] = "parallel",
         carry_state: bool = False,
         attn_neuron: bool = True,
         logits: Literal["second", "first", "mean"] = "second",
@@ -107,19 +108,22 @@ class SpiLiFormer(QKFormer):
     ) -> None:
         require("fb_source", fb_source, ("block", "attn"))
         require("fb_prompt", fb_prompt, ("token", "channel"))
+        require("fb_decoder", fb_decoder, ("parallel", "chained", "released"))
         require("logits", logits, ("second", "first", "mean"))
         self._ff, self._fb, self._attn_neuron = ff, fb, attn_neuron
         super().__init__(layout, dim, **qkformer)
         self.fb_source, self.fb_prompt, self.fb_cosine = fb_source, fb_prompt, fb_cosine
-        self.carry_state, self.logits = carry_state, logits
+        self.fb_decoder, self.carry_state, self.logits = fb_decoder, carry_state, logits
         for unit in self.last_stage.modules():
             if isinstance(unit, LIF):
                 unit.keep_state = carry_state
         if fb:
             self.prompt1 = nn.Parameter(torch.empty(dim))
             self.prompt2 = nn.Parameter(torch.empty(dim))
-            nn.init.trunc_normal_(self.prompt1, std=PROMPT_STD)
-            nn.init.trunc_normal_(self.prompt2, std=PROMPT_STD)
+            # A cosine does not depend on the prompts' length, so they start as released.
+            init = nn.init.normal_ if fb_cosine else partial(nn.init.trunc_normal_, std=PROMPT_STD)
+            init(self.prompt1)
+            init(self.prompt2)
 
     def token_block(self, dim: int) -> TransformerBlock:
         if not self._ff:
@@ -151,11 +155,25 @@ class SpiLiFormer(QKFormer):
         tokens = output.flatten(3)
         return (self.mask(tokens, self.prompt1) - self.mask(tokens, self.prompt2)) * tokens
 
+    def decode(self, signal: Tensor) -> list[Tensor]:
+        """Feedback spikes of each block of the last stage from the masked signal ``[T,B,D,N]``."""
+        found: list[Tensor] = []
+        for block in reversed(cast(list[TransformerBlock], list(self.last_stage))):
+            spikes = cast(FBLiDiffAttention, block.attention).feedback_spikes(signal)
+            if self.fb_decoder == "released":
+                spikes = spikes.transpose(-1, -2).reshape(spikes.shape)
+            if self.fb_decoder != "parallel":
+                signal = spikes
+            found.insert(0, spikes)
+        return found
+
     def run_stage(self, x: Tensor, signal: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The last stage: (last block's output, last attention's output), ``[T, B, D, H, W]``."""
         attended = x
-        for block in cast(list[TransformerBlock], list(self.last_stage)):
-            attended = block.attention(x) if signal is None else block.attention(x, signal)
+        blocks = cast(list[TransformerBlock], list(self.last_stage))
+        spikes = [None] * len(blocks) if signal is None else self.decode(signal)
+        for block, feedback in zip(blocks, spikes, strict=True):
+            attended = block.attention(x) if feedback is None else block.attention(x, feedback)
             x = x + attended
             x = x + block.mlp(x)
         return x, attended
