@@ -9,23 +9,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from evaluation import FIGURES, PRESETS, command
+from evaluation import PRESETS, command, tables_beside
 
 from robustbench_snn.report.corruption_table import CorruptionTable
 from robustbench_snn.report.severity_curves import write_curves
 
-TABLES = Path(__file__).parent / "results"
-
 
 def render(results: Path, dataset: str, folder: Path) -> list[Path]:
-    """Write the severity curves into ``folder`` and the tables beside them.
-
-    In the project's own folders the tables have one of theirs, experiments/results/.
-    """
+    """Write the severity curves into ``folder`` and the tables beside them."""
     table = CorruptionTable.load(results, dataset)
-    tables = TABLES if folder == FIGURES else folder
     return [
-        *table.write(tables, f"corruptions-{dataset}"),
+        *table.write(tables_beside(folder), f"corruptions-{dataset}"),
         *write_curves(table, folder, f"severity-{dataset}"),
     ]
 

@@ -11,6 +11,12 @@ from robustbench_snn.errors import UsageError
 
 PRESETS = Path(__file__).parent / "presets"
 FIGURES = Path(__file__).parent.parent / "figures"
+TABLES = Path(__file__).parent / "results"
+
+
+def tables_beside(folder: Path) -> Path:
+    """Where tables go when figures go to ``folder``: in the project's own, experiments/results/."""
+    return TABLES if folder == FIGURES else folder
 
 
 def command(
@@ -18,6 +24,7 @@ def command(
     presets: Path | Sequence[Path],
     render: Callable[[Path, str, Path], list[Path]],
     argv: list[str] | None = None,
+    dataset: str = "digit-scenes",
 ) -> int:
     """Run ``presets`` through ``robustbench_snn.run`` and render, or with ``--render`` only render.
 
@@ -26,6 +33,7 @@ def command(
         presets: one or several, run in turn; command-line options come on top.
         render: (results folder, data set, output folder) to the files written.
         argv: command line; None takes the process's own.
+        dataset: the default of ``--dataset``.
 
     Returns:
         Exit code: that of the run, 2 for a usage error.
@@ -36,7 +44,7 @@ def command(
         epilog="All other options (--model, --n, --data-dir, --device, …) go to "
         "`python -m robustbench_snn.run`.",
     )
-    parser.add_argument("--dataset", default="digit-scenes", help="data set to evaluate on")
+    parser.add_argument("--dataset", default=dataset, help="data set to evaluate on")
     parser.add_argument("--out", type=Path, default=Path("results"), help="results folder")
     parser.add_argument(
         "--render", type=Path, metavar="RESULTS", help="only draw what this results folder holds"

@@ -20,7 +20,8 @@ REPORTED = PRESETS / "table4_reported.toml"
 
 def render(results: Path, dataset: str, folder: Path) -> list[Path]:
     """Write the figure as pdf and png with its data (csv) and the results behind it (json)."""
-    return Curves(Table4.load(results, PRESET, REPORTED, dataset)).write(folder)
+    table = Table4.load(results, PRESET, REPORTED, dataset)
+    return Curves(table).write(folder, f"figure3-{dataset}")
 
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ class ModelCard:
         paper: where the architecture was published.
         preprocess: resize and crop of the evaluation protocol.
         max_value: upper bound of the inputs; None when unbounded (event counts).
+        ablation: what was left out of the architecture; such a model runs only when it is named.
         note: one line a reader of results must know.
     """
 
@@ -86,6 +87,7 @@ class ModelCard:
     paper: str = ""
     preprocess: Preprocess = Preprocess()
     max_value: float | None = 1.0
+    ablation: str = ""
     note: str = ""
 
     def config_json(self) -> str:

@@ -128,6 +128,7 @@ def _image(
     config: dict[str, Any],
     normalise: tuple[tuple[float, ...], tuple[float, ...]],
     preprocess: Preprocess,
+    ablation: str = "",
 ) -> None:
     card = ModelCard(
         name=f"{family}-{size}.{dataset}",
@@ -141,6 +142,7 @@ def _image(
         config={**config, "num_classes": classes},
         paper=PAPERS[family],
         preprocess=preprocess,
+        ablation=ablation,
     )
     register(card, f"robustbench_snn.models.adapters:{ADAPTERS[family]}")
 
@@ -188,12 +190,12 @@ def _register_small_images() -> None:
             else ("4-384", {**layout, **released, "dim": 384})
         )
         small = {**layout, **released, "dim": SMALL_DIM[family], "heads": 4}
-        variants = {"small": small}
-        if family == "spiliformer":
-            variants |= {f"small-{name}": {**small, **off} for name, off in ABLATIONS.items()}
-        for variant, config in variants.items():
-            normal = (CIFAR_MEAN, CIFAR_STD)
-            _image(family, variant, "cifar10", 10, 32, SMALL_STEPS, config, normal, same)
+        normal = (CIFAR_MEAN, CIFAR_STD)
+        _image(family, "small", "cifar10", 10, 32, SMALL_STEPS, small, normal, same)
+        for name, off in ABLATIONS.items() if family == "spiliformer" else ():
+            config = {**small, **off}
+            variant = f"small-{name}"
+            _image(family, variant, "cifar10", 10, 32, SMALL_STEPS, config, normal, same, name)
         sdt_100 = (CIFAR100_MEAN, CIFAR100_STD)
         for classes in (10, 100):
             norm = sdt_100 if family == "sdt" and classes == 100 else (CIFAR_MEAN, CIFAR_STD)

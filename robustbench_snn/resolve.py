@@ -117,7 +117,7 @@ def choose_models(
 
     A name is taken as it is. A pattern (a glob, or ``all``, which is the default) stands for the
     models of the data set that it fits and that come with weights; only where there are none,
-    for the untrained ones.
+    for the untrained ones. ``all`` leaves out ablations.
 
     Returns:
         (names, notes for the user).
@@ -135,6 +135,8 @@ def choose_models(
         fitting = [
             card for card in map(model_card, MODELS.match(pattern)) if card.dataset == dataset
         ]
+        if pattern == "all":
+            fitting = [card for card in fitting if not card.ablation]
         if not fitting:
             raise UsageError(_no_model(pattern, dataset))
         trained = [card for card in fitting if card.checkpoint is not None]

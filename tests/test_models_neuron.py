@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor
 
-from robustbench_snn.models.neuron import LIF
+from robustbench_snn.errors import UsageError
+from robustbench_snn.models.neuron import LIF, use
 
 
 def reference(threshold: float, function: object = None) -> neuron.LIFNode:
@@ -74,3 +77,27 @@ def test_calls_start_from_rest_unless_told_to_keep_state() -> None:
     assert [float(node(x)) for _ in range(2)] == [0.0, 1.0]
     functional.reset_net(node)
     assert float(node(x)) == 0.0
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+@pytest.mark.parametrize("steps", [1, 3])
+def test_compiled_equals_eager(steps: int) -> None:
+    generator = torch.Generator().manual_seed(steps)
+    x = 2 * torch.randn(steps, 3, 4, 5, generator=generator)
+    weight = torch.randn(x.shape, generator=generator)
+    eager = run(LIF(), x, weight)
+    use("compiled")
+    try:
+        compiled = run(LIF(), x, weight)
+        half = LIF()(x.bfloat16())
+    finally:
+        use("eager")
+    assert torch.equal(eager[0], compiled[0])
+    assert torch.allclose(eager[1], compiled[1], rtol=1e-5, atol=1e-7)
+    assert half.dtype == torch.bfloat16
+    assert torch.equal(half, LIF()(x.bfloat16()))
+
+
+def test_unknown_backend_is_refused() -> None:
+    with pytest.raises(UsageError, match="unknown neuron backend 'fast'"):
+        use("fast")

@@ -230,11 +230,11 @@ def test_table_renders_without_torch(store, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "pandas" in imported(done)
     assert not imported(done) & {"torch", "spikingjelly", "torchattacks", "matplotlib"}
-    assert (tmp_path / "table4.md").read_text(encoding="utf-8") in done.stdout
-    latex = (tmp_path / "table4.tex").read_text(encoding="utf-8")
+    assert (tmp_path / "table4-digit-scenes.md").read_text(encoding="utf-8") in done.stdout
+    latex = (tmp_path / "table4-digit-scenes.tex").read_text(encoding="utf-8")
     assert latex.count(r"\begin{tabular}") == latex.count(r"\end{table}") == 2
     assert "ε" not in latex
-    records = list(csv.DictReader((tmp_path / "table4.csv").open(encoding="utf-8")))
+    records = list(csv.DictReader((tmp_path / "table4-digit-scenes.csv").open(encoding="utf-8")))
     kinds = [record["kind"] for record in records]
     assert kinds.count("measured") == 27
     assert kinds.count("difference") == 9
@@ -249,7 +249,9 @@ def test_figure_renders_without_torch_and_the_same_each_time(store, tmp_path):
         assert done.returncode == 0, done.stderr[-2000:]
         assert not imported(done) & {"torch", "spikingjelly", "torchattacks"}
     for suffix in ("pdf", "png", "csv", "json"):
-        first, second = [(folder / f"figure3.{suffix}").read_bytes() for folder in folders]
+        first, second = [
+            (folder / f"figure3-digit-scenes.{suffix}").read_bytes() for folder in folders
+        ]
         assert len(first) > 200
         assert first == second
 

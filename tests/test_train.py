@@ -11,12 +11,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import robustbench_snn.train as train_module
 from robustbench_snn.adapter import load_model
+from robustbench_snn.errors import UsageError
+from robustbench_snn.report.training_curves import TrainingCurves
 from robustbench_snn.train import main
 from robustbench_snn.training.augment import augment
-from robustbench_snn.training.recipe import Recipe
-from robustbench_snn.training.trainer import Pictures, Trainer
+from robustbench_snn.training.recipe import Recipe, recipe_from
+from robustbench_snn.training.trainer import Pictures, Trainer, resized
 
+SHIPPED = Path(train_module.__file__).parent / "checkpoints"
 NAME = "sdt-tiny.digit-scenes"
 QUICK = ["--n", "192", "--batch-size", "32", "--one-step", "0.5", "--threads", "1"]
 
@@ -88,6 +92,9 @@ def test_loss_falls_on_a_few_images(tmp_path: Path) -> None:
         (["--lr", "-1"], "lr must be positive"),
         (["--one-step", "2"], "one_step is a share"),
         (["--batch-size", "4000"], "batch size 4000 is larger"),
+        (["--sides", "16"], "is not SIDE:SHARE"),
+        (["--sides", "15:0.5"], "divisible by 4"),
+        (["--sides", "16:0.7,24:0.7"], "shares of at most 1"),
         (["--augment", "flipp"], "unknown augmentation 'flipp': did you mean 'flip'"),
         (["--dataset", "digit-scene"], "did you mean"),
         (["--device", "tpu"], "device 'tpu' is unknown"),
@@ -114,6 +121,10 @@ def test_augmentations_keep_shape_and_content() -> None:
         assert y.shape == x.shape
         assert y.dtype == np.uint8
         assert not np.array_equal(x, y)
+    window = augment(x, ["crop"], np.random.default_rng(1))
+    assert window.shape == (16, 3, 28, 28)
+    places = np.lib.stride_tricks.sliding_window_view(x[0], (28, 28), axis=(1, 2))
+    assert (places == window[0][:, None, None]).all(axis=(0, 3, 4)).any()
     mirrored = augment(x, ["flip"], np.random.default_rng(1))
     assert all(
         np.array_equal(a, b) or np.array_equal(a[..., ::-1], b)
@@ -121,3 +132,31 @@ def test_augmentations_keep_shape_and_content() -> None:
     )
     permuted = augment(x, ["channels"], np.random.default_rng(1))
     assert np.array_equal(np.sort(x, axis=1), np.sort(permuted, axis=1))
+
+
+def test_first_epochs_see_smaller_images(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=8, sides=((16, 0.25), (24, 0.5)))
+    assert [recipe.side_at(epoch) for epoch in range(8)] == [16] * 2 + [24] * 4 + [None] * 2
+    assert recipe_from(json.loads(json.dumps(recipe.facts()))) == recipe
+    assert command(tmp_path, "--epochs", "2", "--sides", "16:0.5", "--augment", "crop") == 0
+    rows = list(csv.DictReader((tmp_path / NAME / "log.csv").open()))
+    assert [row["side"] for row in rows] == ["16", "28"]
+    assert all(float(row["cpu_seconds"]) > 0 for row in rows)
+
+
+def test_resized_images_keep_range_and_mean() -> None:
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    small = resized(x, 16)
+    assert small.shape == (2, 3, 16, 16)
+    assert 0 <= float(small.min()) <= float(small.max()) <= 1
+    assert torch.allclose(small.mean((2, 3)), x.mean((2, 3)), atol=0.02)
+    assert resized(x, None) is x
+
+
+def test_curves_come_from_logs_and_cards(tmp_path: Path) -> None:
+    curves = TrainingCurves.load(SHIPPED, "digit-scenes")
+    assert {point["model"] for point in curves.points()} == set(curves.cards)
+    paths = curves.write(tmp_path)
+    assert all(path.stat().st_size > 500 for path in paths)
+    with pytest.raises(UsageError, match="no training log"):
+        TrainingCurves.load(tmp_path, "cifar100")
