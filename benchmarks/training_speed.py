@@ -60,6 +60,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_large_blocks()
+    batch = options.batch_size
     print("model T side float32 --fast ratio (images per second)")
     for name in options.model or SMALL:
         for steps in map(int, options.time_steps.split(",")):
