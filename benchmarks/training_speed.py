@@ -65,11 +65,8 @@ def main() -> None:
     for name in options.model or SMALL:
         for steps in map(int, options.time_steps.split(",")):
             for side in map(int, options.sides.split(",")):
-                plain, fast = (
-                    options.batch_size
-                    / seconds_per_step(name, steps, side, way, options.batch_size)
-                    for way in WAYS
-                )
+                taken = [seconds_per_step(name, steps, side, way, batch) for way in WAYS]
+                plain, fast = (batch / seconds for seconds in taken)
                 ratio = f"{fast / plain:.2f}"
                 print(name, steps, side, f"{plain:.0f}", f"{fast:.0f}", ratio, flush=True)
 
