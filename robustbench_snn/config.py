@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from robustbench_snn.attack_spec import AttackSpec
+from robustbench_snn.errors import UsageError
 
 __all__ = [
     "CLEAN",
@@ -18,6 +19,7 @@ __all__ = [
     "Shard",
     "canonical_json",
     "content_key",
+    "parse_part",
     "shards",
 ]
 
@@ -56,6 +58,10 @@ class RunConfig:
         corruptions_dir: folder with official corruption files; what it lacks is generated.
         corruption_preset: ``cifar`` or ``imagenet`` constants; None chooses by image size.
         frost_dir: folder with the official frost textures; None uses synthetic ones.
+        executor: where tasks are evaluated: ``auto``, ``inline``, ``processes`` or ``ray``.
+        workers: processes or Ray actors; None takes one per core, or per GPU.
+        ray_address: an existing Ray cluster; None starts a local one.
+        shard: ``i/n``: only every n-th task, from the i-th on; None takes all.
     """
 
     models: tuple[str, ...]
@@ -77,6 +83,10 @@ class RunConfig:
     corruptions_dir: str | None = None
     corruption_preset: str | None = None
     frost_dir: str | None = None
+    executor: str = "auto"
+    workers: int | None = None
+    ray_address: str | None = None
+    shard: str | None = None
 
     def versions(self) -> list[Corruption | None]:
         """What each model sees of the data: every corrupted version, or None for the images."""
@@ -102,6 +112,18 @@ def shards(n: int, size: int) -> list[Shard]:
     return [
         Shard(start, min(start + size, n), index, len(starts)) for index, start in enumerate(starts)
     ]
+
+
+def parse_part(text: str) -> tuple[int, int]:
+    """``i/n`` as (i, n), counted from 1.
+
+    Raises:
+        UsageError: not of that form, or i outside 1 to n.
+    """
+    first, _, second = text.partition("/")
+    if first.isdigit() and second.isdigit() and 1 <= int(first) <= int(second):
+        return int(first), int(second)
+    raise UsageError(f"--shard '{text}' is not I/N with I from 1 to N, for example 1/4.")
 
 
 def canonical_json(content: Any) -> str:

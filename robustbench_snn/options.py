@@ -11,7 +11,12 @@ from robustbench_snn.attacks.specs import ATTACKS, BRIDGE_PREFIX, attack_type
 from robustbench_snn.attacks.values import parse_count, parse_number
 from robustbench_snn.config import RunConfig
 from robustbench_snn.errors import UsageError
-from robustbench_snn.presets import CORRUPTION_TEXTS, AttackTable, read_preset
+from robustbench_snn.presets import (
+    CORRUPTION_TEXTS,
+    EXECUTION_TEXTS,
+    AttackTable,
+    read_preset,
+)
 from robustbench_snn.registry import did_you_mean
 
 CLEAN_NAMES = ("clean", "none")
@@ -162,6 +167,16 @@ def _how(group: Any) -> None:
     )
     group.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (auto)")
     group.add_argument("--out", metavar="DIR", help=f"results folder ({_DEFAULTS.out})")
+    group.add_argument(
+        "--executor",
+        metavar="NAME",
+        help="inline, processes (one per core), ray, or auto: processes where it pays (auto)",
+    )
+    group.add_argument("--workers", metavar="N", help="of that executor (one per core or GPU)")
+    group.add_argument("--ray-address", metavar="ADDRESS", help="of a running Ray cluster")
+    group.add_argument(
+        "--shard", metavar="I/N", help="part I of N of the work, for schedulers; then merge"
+    )
     group.add_argument("--quiet", action="store_true", help="print the final table only")
 
 
@@ -223,10 +238,10 @@ def _overrule(settings: dict[str, Any], found: argparse.Namespace) -> dict[str, 
     if found.corruption:
         settings["corruptions"] = found.corruption
     plain = ("dataset", "split", "data_dir", "weights", "device", "out", "severity")
-    for key in (*plain, *CORRUPTION_TEXTS):
+    for key in (*plain, *EXECUTION_TEXTS, *CORRUPTION_TEXTS):
         if getattr(found, key) is not None:
             settings[key] = getattr(found, key)
-    for key in ("n", "batch_size", "shard_size", "seed"):
+    for key in ("n", "batch_size", "shard_size", "seed", "workers"):
         given = getattr(found, key)
         if given is not None or key in settings:
             settings[key] = _count(key, given if given is not None else settings[key])

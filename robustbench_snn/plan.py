@@ -18,6 +18,7 @@ from robustbench_snn.config import (
     RunConfig,
     Shard,
     content_key,
+    parse_part,
     shards,
 )
 from robustbench_snn.errors import UsageError
@@ -211,6 +212,23 @@ def plan(
                 )
                 tasks.append(Task(model, found, shard, groups))
     return tasks
+
+
+def part(tasks: Sequence[Task], text: str | None) -> list[Task]:
+    """Part ``i/n`` of the tasks: every n-th, so that all parts cost alike; all of them for None.
+
+    Raises:
+        UsageError: there are fewer tasks than parts.
+    """
+    if text is None:
+        return list(tasks)
+    index, count = parse_part(text)
+    if len(tasks) < count:
+        raise UsageError(
+            f"--shard {text} cuts the run in {count} parts, but it has only {len(tasks)} shards: "
+            f"use --shard I/{len(tasks)} at most, or a smaller --shard-size."
+        )
+    return list(tasks[index - 1 :: count])
 
 
 def _check_sizes(versions: Sequence[DataIdentity]) -> None:

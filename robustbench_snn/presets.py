@@ -16,8 +16,13 @@ from robustbench_snn.registry import did_you_mean
 
 CORRUPTION_TEXTS = ("corruptions_dir", "corruption_preset", "frost_dir")
 _LISTS = ("models", "plugins", "corruptions")
-_TEXTS = ("dataset", "split", "data_dir", "weights", "device", "out", *CORRUPTION_TEXTS)
-_COUNTS = ("n", "batch_size", "shard_size", "seed")
+EXECUTION_TEXTS = ("executor", "ray_address", "shard")
+_TEXTS = (
+    *("dataset", "split", "data_dir", "weights", "device", "out"),
+    *EXECUTION_TEXTS,
+    *CORRUPTION_TEXTS,
+)
+_COUNTS = ("n", "batch_size", "shard_size", "seed", "workers")
 SETTINGS = (*_LISTS, *_TEXTS, *_COUNTS, "severity", "model_args", "attack")
 
 AttackTable = tuple[str, dict[str, Any]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from robustbench_snn.attack_spec import AttackSpec
@@ -10,17 +11,19 @@ from robustbench_snn.attacks.specs import make_spec
 from robustbench_snn.attacks.values import parse_free
 from robustbench_snn.card import ModelCard
 from robustbench_snn.catalogue import MODELS, model_card
-from robustbench_snn.config import CLEAN, RunConfig
+from robustbench_snn.config import CLEAN, RunConfig, parse_part
 from robustbench_snn.corruptions.names import PRESETS, parse_severities
 from robustbench_snn.corruptions.names import resolve as corruption_names
 from robustbench_snn.data import DATASETS
 from robustbench_snn.errors import UsageError
+from robustbench_snn.executors import NAMES as EXECUTORS
 from robustbench_snn.options import CLEAN_NAMES
-from robustbench_snn.presets import CORRUPTION_TEXTS, AttackTable
+from robustbench_snn.presets import CORRUPTION_TEXTS, EXECUTION_TEXTS, AttackTable
 from robustbench_snn.registry import did_you_mean
 
 _PLAIN = (
     *("split", "data_dir", "weights", "n", "batch_size", "shard_size", "device", "seed", "out"),
+    *("workers", *EXECUTION_TEXTS),
     *CORRUPTION_TEXTS,
 )
 
@@ -43,6 +46,7 @@ def resolve(settings: Mapping[str, Any]) -> tuple[RunConfig, list[str]]:
             f"data set '{dataset}' has no split '{split}': choose one of {', '.join(card.splits)}."
         )
     models, notes = choose_models(patterns, dataset, bool(settings.get("weights")))
+    check_execution(settings)
     config = RunConfig(
         models=tuple(models),
         attacks=tuple(attack_specs(settings["attack"])),
@@ -53,6 +57,28 @@ def resolve(settings: Mapping[str, Any]) -> tuple[RunConfig, list[str]]:
         **{key: settings[key] for key in _PLAIN if key in settings},
     )
     return config, notes
+
+
+def check_execution(settings: Mapping[str, Any]) -> None:
+    """Check where and which part of the work is to be done.
+
+    Raises:
+        UsageError: an unknown executor, one that is not installed, or a malformed part.
+    """
+    name = settings.get("executor", RunConfig.executor)
+    if name not in EXECUTORS:
+        raise UsageError(f"unknown executor '{name}': {did_you_mean(name, list(EXECUTORS))}")
+    if name == "ray" and find_spec("ray") is None:
+        raise UsageError(
+            "executor 'ray' was asked for, but Ray is not installed: pip install "
+            "'robustbench-snn[ray]', or use --executor processes."
+        )
+    if settings.get("ray_address") and name != "ray":
+        raise UsageError(f"--ray-address belongs to --executor ray, and it is '{name}'.")
+    if settings.get("workers") and name == "inline":
+        raise UsageError("--workers belongs to --executor processes or ray, and it is 'inline'.")
+    if settings.get("shard"):
+        parse_part(settings["shard"])
 
 
 def corruption_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

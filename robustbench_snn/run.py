@@ -90,10 +90,12 @@ def evaluate(
 
     # Before the seconds that importing torch takes.
     check_writable(config.out)
+    from robustbench_snn.executors.choose import executor_of
     from robustbench_snn.report.screen import Screen
     from robustbench_snn.runner import run
 
-    rows = _interruptible(lambda: run(config, progress=None if quiet else Screen(notes)))
+    progress = None if quiet else Screen(notes)
+    rows = _interruptible(lambda: run(config, progress, executor_of(config)))
     code = _report(config, rows)
     if code == OK and not quiet:
         from robustbench_snn.report.summary import next_command

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -23,6 +23,7 @@ from robustbench_snn.plan import (
     ModelIdentity,
     Task,
     missing,
+    part,
     plan,
     sample_count,
 )
@@ -135,10 +136,16 @@ def run(
             if cell.key not in todo and (found := read_light(cell.path)):
                 rows[cell.key] = found
                 shown.row(found)
-        for row in executor(session.todo, worker, shown.tick):
-            write_shard(config.out, row["key"], row)
-            rows[row["key"]] = light(row)
-            shown.row(rows[row["key"]])
+        new = executor(session.todo, worker, shown.tick)
+        try:
+            for row in new:
+                write_shard(config.out, row["key"], row)
+                rows[row["key"]] = light(row)
+                shown.row(rows[row["key"]])
+        finally:
+            # Not left to the garbage collector: workers must not outlive an interrupt.
+            if isinstance(new, Generator):
+                new.close()
     finally:
         shown.stop()
     return [rows[cell.key] for task in session.tasks for cell in task.cells]
@@ -158,7 +165,7 @@ def prepare(config: RunConfig, worker: Worker, run_id: str) -> Session:
         data[name] = tuple(
             data_identity(config, worker, model.card, version) for version in config.versions()
         )
-    tasks = plan(config, models, data, worker.device.type)
+    tasks = part(plan(config, models, data, worker.device.type), config.shard)
     todo, notes = missing(tasks)
     check_models(config, worker, todo)
     return Session(

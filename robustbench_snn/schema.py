@@ -81,6 +81,7 @@ EXECUTION = {
     "dtype": "string",
     "batch_size": "int64",
     "oom_retries": "int64",
+    "worker_retries": "int64",
     "started_at": "string",
 }
 PROVENANCE = {

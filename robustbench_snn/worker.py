@@ -75,6 +75,7 @@ class Worker:
 
     def __init__(self, config: RunConfig, run_id: str) -> None:
         self.config = config
+        self.run_id = run_id
         self.device = resolve_device(config.device)
         self.device_name = device_name(self.device)
         if self.device.type == "cpu":
@@ -87,7 +88,13 @@ class Worker:
             "device": self.device.type,
             "device_name": self.device_name,
             "dtype": "float32",
+            "worker_retries": 0,
         }
+
+    @property
+    def constant(self) -> Row:
+        """The columns that are the same in every row of this process."""
+        return dict(self._constant)
 
     def model(self, name: str) -> ModelAdapter:
         """The model ``name``, loaded unless it was the last one asked for."""
@@ -136,7 +143,7 @@ class Worker:
         except (UsageError, PreflightRefused):
             raise
         except Exception as error:
-            yield from self._failed(task, task.cells, error)
+            yield from self.failed(task, task.cells, error)
             return
         for cells in task.groups:
             try:
@@ -144,10 +151,11 @@ class Worker:
             except (UsageError, PreflightRefused):
                 raise
             except Exception as error:
-                rows = self._failed(task, cells, error)
+                rows = self.failed(task, cells, error)
             yield from rows
 
-    def _failed(self, task: Task, cells: Sequence[Cell], error: Exception) -> list[Row]:
+    def failed(self, task: Task, cells: Sequence[Cell], error: Exception) -> list[Row]:
+        """Rows that say why ``cells`` have no numbers."""
         extra = {"started_at": utc_now(), "batch_size": self.config.batch_size}
         return [
             failed_row(task, cell, self.config.seed, error) | self._constant | extra

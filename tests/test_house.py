@@ -31,7 +31,7 @@ LAYERS = [
         "attacks",
         "corruptions",
     },
-    {"plan", "rows", "measure", "loading", "conformance", "worker", "runner", "report"},
+    {"plan", "rows", "measure", "loading", "conformance", "worker", "cost", "runner", "report"},
 ]
 HEAVY = {"torch", "pandas", "seaborn", "cv2", "datasets", "pyarrow", "rich", "matplotlib"}
 BROKEN = {"torchvision", "torchaudio", "timm"}

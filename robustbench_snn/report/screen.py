@@ -53,6 +53,7 @@ class Screen:
         self._begun = 0.0
         self._printed = 0.0
         self._waiting: dict[str, float] = {}
+        self._under_way: dict[str, float] = {}
         self._lines: dict[tuple[object, ...], Line] = {}
 
     def start(self, session: Session) -> None:
@@ -89,8 +90,10 @@ class Screen:
 
     def tick(self, cells: Sequence[Cell], done: int) -> None:
         """Move the bar within a computation."""
+        self._under_way[cells[0].key] = forwards(cells) * done
         if self._bar is not None:
-            self._bar.update(self._bar_task, completed=self._done + forwards(cells) * done)
+            begun = sum(self._under_way.values())
+            self._bar.update(self._bar_task, completed=self._done + begun)
 
     def row(self, row: Row) -> None:
         """Count a result; new ones move the bar."""
@@ -102,6 +105,7 @@ class Screen:
             self._lines[name].add(row)
         if row["key"] not in self._waiting:
             return
+        self._under_way.pop(row["key"], None)
         self._done += self._waiting.pop(row["key"])
         self._show(_running(self._lines[name], *version))
 

@@ -65,11 +65,6 @@ class SuiteWorker(Worker):
         super().__init__(config, run_id)
         self._passes: dict[tuple[str, int, int], CleanPass] = {}
 
-    @property
-    def constant(self) -> Row:
-        """The columns that are the same in every row of this process."""
-        return dict(self._constant)
-
     def clean(self, task: Task) -> CleanPass:
         """The clean pass over the shard of ``task``, made once for each model."""
         place = (task.model.name, task.shard.start, task.shard.stop)

@@ -1,0 +1,180 @@
+"""One process per core of this machine, each with its own model and a single thread.
+
+Several single-threaded processes do more than one process with several threads, because the
+layers between two convolutions are too short to be worth splitting.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from robustbench_snn.config import RunConfig
+from robustbench_snn.errors import PreflightRefused, UsageError
+from robustbench_snn.executors.ledger import MOST_TRIES, Ledger
+from robustbench_snn.plan import Cell, Task
+from robustbench_snn.rows import Row
+from robustbench_snn.worker import Tick, Worker
+
+
+def cores() -> int:
+    """CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def devices(config: RunConfig, worker: Worker, workers: int) -> list[str]:
+    """The device of each of ``workers`` workers: GPUs in turn, unless one was named."""
+    if worker.device.type == "cpu":
+        return ["cpu"] * workers
+    if config.device.startswith("cuda:"):
+        return [config.device] * workers
+    import torch
+
+    return [f"cuda:{i % torch.cuda.device_count()}" for i in range(workers)]
+
+
+def processes(
+    tasks: Sequence[Task], worker: Worker, tick: Tick, workers: int | None = None
+) -> Iterator[Row]:
+    """The executor that spreads tasks over processes of this machine.
+
+    A process that dies is replaced and its task done again; ``worker_retries`` of the rows says
+    how often. Processes end with the parent, however that ends.
+
+    Args:
+        tasks, worker, tick: as every executor takes them.
+        workers: how many; None takes one per core, or per GPU.
+
+    Raises:
+        UsageError, PreflightRefused: as raised by a worker.
+        RuntimeError: processes die before they take a task.
+    """
+    if workers is None:
+        import torch
+
+        workers = cores() if worker.device.type == "cpu" else torch.cuda.device_count()
+    workers = min(workers, len(tasks))
+    if not workers:
+        return
+    config, places = worker.config, devices(worker.config, worker, workers)
+    threads = max(1, cores() // workers)
+    ledger = Ledger(tasks, worker)
+    crew = {
+        slot: _Member(replace(config, device=place), worker.run_id, threads)
+        for slot, place in enumerate(places)
+    }
+    try:
+        while ledger.open:
+            for slot, member in crew.items():
+                if not ledger.busy(slot) and (task := ledger.take(slot)):
+                    member.give(task)
+            slots = {member.pipe: slot for slot, member in crew.items()}
+            for pipe in wait(list(slots)):
+                slot = slots[pipe]  # type: ignore[index]
+                try:
+                    kind, value = crew[slot].pipe.recv()
+                except (EOFError, OSError):
+                    if ledger.busy(slot):
+                        yield from ledger.lost(slot, crew[slot].end())
+                    if ledger.open:
+                        crew[slot] = crew[slot].successor()
+                    continue
+                yield from _heard(ledger, slot, tick, kind, value)
+                crew[slot].early_deaths = 0
+    finally:
+        for member in crew.values():
+            member.end()
+
+
+def _heard(ledger: Ledger, slot: int, tick: Tick, kind: str, value: Any) -> Iterator[Row]:
+    if kind == "error":
+        raise value
+    if kind == "tick":
+        key, done = value
+        tick(ledger.cells(slot, key), done)
+    elif kind == "row":
+        yield ledger.row(slot, value)
+    elif kind == "done":
+        ledger.done(slot)
+
+
+class _Member:
+    """One worker process and our end of the pipe to it."""
+
+    def __init__(self, config: RunConfig, run_id: str, threads: int, early_deaths: int = 0) -> None:
+        self._settings = (config, run_id, threads)
+        self.early_deaths = early_deaths
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(
+            target=serve, args=(theirs, *self._settings), daemon=True, name="robustbench-worker"
+        )
+        self._process.start()
+        # Once the process is dead, no open end of its side is left, and we read the end of file.
+        theirs.close()
+
+    def give(self, task: Task) -> None:
+        """Send a task; that the process is dead shows when its answer is read."""
+        try:
+            self.pipe.send(task)
+        except OSError:
+            pass
+
+    def end(self) -> str:
+        """Make sure that the process is gone; says how it went."""
+        self._process.join(timeout=0.2 if self._process.exitcode is None else 0)
+        self._process.kill()
+        self._process.join()
+        self.pipe.close()
+        code = self._process.exitcode
+        if code is not None and code < 0:
+            return f"killed by {signal.Signals(-code).name}"
+        return f"exit code {code}"
+
+    def successor(self) -> _Member:
+        """A new process in place of this dead one."""
+        how = self.end() if not self.pipe.closed else "died"
+        if self.early_deaths + 1 >= MOST_TRIES:
+            raise RuntimeError(f"worker processes die before they answer ({how}).")
+        return _Member(*self._settings, self.early_deaths + 1)
+
+
+def serve(pipe: Connection, config: RunConfig, run_id: str, threads: int) -> None:
+    """What a worker process does: answer one task after another until the pipe closes."""
+    # Ctrl-C reaches the whole group; the parent decides what ends when.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    try:
+        import torch
+
+        torch.set_num_threads(threads)
+        worker = Worker(config, run_id)
+        pipe.send(("ready", None))
+        while True:
+            task: Task = pipe.recv()
+
+            def tick(cells: Sequence[Cell], done: int) -> None:
+                pipe.send(("tick", (cells[0].key, done)))
+
+            for row in worker.run(task, tick):
+                pipe.send(("row", row))
+            pipe.send(("done", None))
+    except (EOFError, BrokenPipeError):
+        return
+    except (UsageError, PreflightRefused) as error:
+        pipe.send(("error", error))
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
