@@ -201,13 +201,20 @@ def test_gradient_health_shows_where_the_mask_sits(finished):
 
 
 def test_a_second_run_computes_nothing_and_finds_the_same(small, finished, monkeypatch):
-    from robustbench_snn.suites import worker
+    from robustbench_snn.suites import engine, worker
 
     out, control, _ = finished
     monkeypatch.setattr(worker, "build", lambda *_: pytest.fail("an attack was run again"))
-    assert run(words(small, out, "control.test", "masked.test")) == 0
+    asked = words(small, out, "control.test", "masked.test")
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "diagnose", lambda _: pytest.fail("a diagnosis was made again"))
+        assert run(asked) == 0
+    assert len(suite_rows(out, "small")) == 2
+    row = Path(next(Path(out, "small").rglob("*control.test*/**/*.parquet")))
+    row.unlink()
+    assert run(asked) == 0
     again = {row["model"]: row for row in suite_rows(out, "small")}["control.test"]
-    for column in ("robust", "robust_8bit", "winner", "broken_eps", "steps", "curves"):
+    for column in ("key", "robust", "robust_8bit", "winner", "broken_eps", "steps", "curves"):
         assert again[column] == control[column], column
 
 

@@ -8,13 +8,13 @@ changes nothing for the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
 
-from robustbench_snn.attack_spec import AttackSpec
+from robustbench_snn.attack_spec import AttackSpec, Scalar
 from robustbench_snn.attacks.ball import Ball
 from robustbench_snn.attacks.base import Attack, Perturbed
 from robustbench_snn.attacks.health import AttackHealth
@@ -60,17 +60,18 @@ class APGD(Attack):
         return Perturbed(pursuit.found, gradients.health + AttackHealth(forward_calls=1))
 
 
-def runs(logits: Tensor, params: object) -> Iterator[tuple[int, Tensor | None]]:
+def runs(logits: Tensor, params: Mapping[str, Scalar]) -> Iterator[tuple[int, Tensor | None]]:
     """(number of the start, target class of each sample or None) of every run, in order.
 
-    Targets are the most likely wrong classes of the clean image, most likely first.
+    Targets are the most likely wrong classes of the clean image, most likely first; where fewer
+    than asked for exist, all of them.
     """
-    restarts = int(params["restarts"])  # type: ignore[index]
-    if params["loss"] != "dlr-targeted":  # type: ignore[index]
+    restarts = int(params["restarts"])
+    if params["loss"] != "dlr-targeted":
         yield from ((restart, None) for restart in range(restarts))
         return
     order = logits.argsort(dim=1, descending=True)
-    count = min(int(params["targets"]), logits.shape[1] - 1)  # type: ignore[index]
+    count = min(int(params["targets"]), logits.shape[1] - 1)
     for rank in range(1, count + 1):
         for restart in range(restarts):
             yield (rank - 1) * restarts + restart, order[:, rank]

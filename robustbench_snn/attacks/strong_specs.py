@@ -87,7 +87,9 @@ class APGDParams:
     )
     steps: int = option(100, "number of gradient steps", parse_count)
     restarts: int = option(1, "runs from fresh starts (for each target)", parse_count)
-    targets: int = option(9, "wrong classes aimed at, with dlr-targeted", parse_count)
+    targets: int = option(
+        9, "wrong classes aimed at (all, if fewer), with dlr-targeted", parse_count
+    )
     estimator: str = option(TRAINING, _ESTIMATOR, parse_estimator_name)
     eot: int = option(1, _EOT, parse_count)
 

@@ -42,7 +42,8 @@ def parse_eps(text: Given, what: str = "eps") -> float:
     value = parse_number(text, what)
     if 0.0 <= value <= 1.0:
         return value
-    hint = f": {value:g} grey levels are written {value:g}/255" if 1.0 < value <= 255.0 else ""
+    levels = 1.0 < value <= 255.0 and "/" not in str(text)
+    hint = f": {value:g} grey levels are written {value:g}/255" if levels else ""
     raise UsageError(
         f"{what} '{text}' is outside [0, 1]; distances are in pixel units of images whose "
         f"values lie in [0, 1]{hint}."

@@ -8,13 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from robustbench_snn.attacks import ATTACKS, attack_type
 from robustbench_snn.attacks.values import parse_eps
 from robustbench_snn.config import RunConfig
 from robustbench_snn.errors import UsageError
 from robustbench_snn.presets import AttackTable
 from robustbench_snn.suites.spec import OTHERS, Suite, attack_at, read_suite, resolved
 
-SUITE_OPTIONS = ("--suite", "--eps")
+# What each is followed by.
+SUITE_OPTIONS = {
+    "--suite": "paper, standard, reliable, or a file.toml",
+    "--eps": "a decimal such as 0.03 or a fraction such as 8/255",
+}
+
+_PARTS = ("--shard", "--executor", "--workers", "--ray-address")
 
 
 def wants_suite(words: Sequence[str]) -> bool:
@@ -36,15 +43,8 @@ def read_command(words: Sequence[str]) -> tuple[Suite, RunConfig, list[str], Any
     from robustbench_snn.resolve import resolve
 
     given, rest = _taken(words)
-    if given["--suite"] is None:
-        raise UsageError("--suite needs a name: paper, standard, reliable, or a file.toml.")
-    for option in ("--attack", "--preset"):
-        if any(word == option or word.startswith(option + "=") for word in rest):
-            raise UsageError(
-                f"{option} and --suite exclude each other: a suite brings its own attacks "
-                "(print it with --print-config, edit it, and give the file to --suite)."
-            )
-    suite = read_suite(given["--suite"])
+    _refuse_others(rest)
+    suite = read_suite(given["--suite"] or "")
     if given["--eps"] is not None:
         suite = _at(suite, parse_eps(given["--eps"], "--eps"))
     arguments = read_arguments([*rest, "--attack", "clean"])
@@ -62,13 +62,37 @@ def _taken(words: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
     rest, waiting = [], ""
     for word in words:
         name, equals, value = word.partition("=")
-        if waiting:
+        if waiting and not word.startswith("--"):
             given[waiting], waiting = word, ""
+        elif waiting:
+            break
         elif name in given:
             given[name], waiting = (value, "") if equals else (None, name)
         else:
             rest.append(word)
+    if waiting:
+        raise UsageError(f"{waiting} needs a value: {SUITE_OPTIONS[waiting]}.")
     return given, rest
+
+
+def _refuse_others(words: Sequence[str]) -> None:
+    asked = [word.partition("=")[0] for word in words]
+    of_attacks = {
+        "--" + option.name.replace("_", "-")
+        for name in ATTACKS.names()
+        for option in attack_type(name).options()
+    }
+    for option in asked:
+        if option in _PARTS:
+            raise UsageError(
+                f"{option} splits a run into parts, and a suite decides after every attack which "
+                "samples go on: leave it out, or start one suite for each --model."
+            )
+        if option in {"--attack", "--preset", "--attack-arg"} | of_attacks:
+            raise UsageError(
+                f"{option} and --suite exclude each other: a suite brings its own attacks "
+                "(print it with --print-config, edit it, and give the file to --suite)."
+            )
 
 
 def _at(suite: Suite, eps: float) -> Suite:

@@ -14,7 +14,7 @@ from robustbench_snn.store import write_shard
 from robustbench_snn.suites.evaluate import ModelRun, check_suite
 from robustbench_snn.suites.layouts import SUITES
 from robustbench_snn.suites.spec import Suite
-from robustbench_snn.suites.summary import summary_row
+from robustbench_snn.suites.summary import finished, summary_row
 from robustbench_snn.suites.times import time_matrix
 from robustbench_snn.suites.toml import suite_toml
 from robustbench_snn.suites.worker import SuiteWorker
@@ -39,6 +39,10 @@ def run_suite(suite: Suite, config: RunConfig, say: Callable[[str], None]) -> li
     rows = []
     for name in config.models:
         run = ModelRun(suite, config, worker, name, say)
+        if stored := finished(run):
+            say(f"{name}: on disk, nothing is computed again")
+            rows.append(stored)
+            continue
         run.run()
         say(f"{name}: diagnostics")
         diagnosis = diagnose(run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from robustbench_snn.attack_spec import AttackSpec
@@ -15,10 +16,12 @@ from robustbench_snn.metrics import wilson
 from robustbench_snn.plan import CLEAN, key_content
 from robustbench_snn.provenance import utc_now
 from robustbench_snn.rows import identity
+from robustbench_snn.store import read_row, shard_path
 from robustbench_snn.suites.evaluate import Evaluation, ModelRun
 from robustbench_snn.suites.layouts import SUITE_VERSION, SUITES
 from robustbench_snn.suites.standing import ImageFile
 from robustbench_snn.suites.times import TimeCell
+from robustbench_snn.suites.toml import tables_toml
 
 
 def summary_row(
@@ -38,7 +41,7 @@ def summary_row(
     base = identity(task, task.cells[0], run.config.seed) | run.worker.constant
     failed = sum(log.failed for log in [*found.log, *found.curve_log])
     row = {name: value for name, value in base.items() if name in SUITES.columns} | {
-        "key": suite_key(run, settings),
+        "key": suite_key(run),
         "suite": found.suite.name,
         "settings": settings,
         "eps": found.suite.eps,
@@ -68,13 +71,27 @@ def summary_row(
     return row | _samples(found) | _cost(found)
 
 
-def suite_key(run: ModelRun, settings: str) -> str:
-    """Content key of the row: the model and the samples, and the suite in full."""
+def suite_key(run: ModelRun) -> str:
+    """Content key of the row: the model, the samples, every attack, and the other models."""
     task, config = run.tasks[0], run.config
     content = key_content(config, run.model, run.data, task.shard, CLEAN, run.worker.device.type)
     return content_key(
-        content | {"suite": SUITE_VERSION, "settings": settings, "samples": [0, run.found.n]}
+        content
+        | {"suite": SUITE_VERSION, "settings": tables_toml(run.suite), "others": run.others}
+        | {"samples": [0, run.found.n], "batch_size": config.batch_size}
     )
+
+
+def finished(run: ModelRun) -> dict[str, Any] | None:
+    """The row of an earlier run of the same suite, its images still there; None without one."""
+    root, key = run.config.out, suite_key(run)
+    place = {"suite": run.suite.name, "model": run.model.name, "dataset": run.data.name}
+    path = shard_path(root, place | {"start": 0, "stop": run.found.n, "key": key}, SUITES)
+    row = read_row(path)
+    if row is None or row["key"] != key or row["status"] != "ok":
+        return None
+    files = [ImageFile(**json.loads(text)) for text in row["image_files"]]
+    return row if all(Path(root, file.path).is_file() for file in files) else None
 
 
 def _samples(found: Evaluation) -> dict[str, Any]:

@@ -21,13 +21,25 @@ def suite_toml(suite: Suite, config: RunConfig) -> str:
         suite: the tables.
         config: the run; its attacks are not looked at.
     """
+    run = to_toml(RunConfig(**_without_attacks(config))).rstrip()
+    return "\n".join([*_head(suite), run, *_tables(suite)]) + "\n"
+
+
+def tables_toml(suite: Suite) -> str:
+    """``suite_toml`` without the settings of the run: what is asked, not of whom nor where."""
+    return "\n".join([*_head(suite), *_tables(suite)]) + "\n"
+
+
+def _head(suite: Suite) -> list[str]:
     lines = [f"suite = {toml_value(suite.name)}"]
     if suite.summary:
         lines.append(f"summary = {toml_value(suite.summary)}")
     lines.append(f"eps = {toml_value(format_param('eps', suite.eps))}")
-    lines.append(f"needs_spikes = {toml_value(suite.needs_spikes)}")
-    lines.append(to_toml(RunConfig(**_without_attacks(config))).rstrip())
-    lines += _attacks("full", suite.full, suite.eps)
+    return [*lines, f"needs_spikes = {toml_value(suite.needs_spikes)}"]
+
+
+def _tables(suite: Suite) -> list[str]:
+    lines = _attacks("full", suite.full, suite.eps)
     lines += _attacks("step", suite.step, suite.eps)
     lines += _part("screen", suite.screen)
     lines += _part("probes", suite.probes)
@@ -37,7 +49,7 @@ def suite_toml(suite: Suite, config: RunConfig) -> str:
         lines += ["", "[curve]", f"n = {suite.curve.n}", f"eps = {toml_value(eps)}"]
         lines += _attacks("curve.full", suite.curve.full, None)
         lines += _attacks("curve.step", suite.curve.step, None)
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _without_attacks(config: RunConfig) -> dict[str, Any]:
