@@ -25,7 +25,13 @@ WORDS += [word for change in CHANGES for word in ("--under", change)]
 def draw(found: Sequence[Measured], data_dir: Path | None) -> MapCurves:
     """The curves of all models; the images themselves are not needed."""
     clean, changed = maps_of(found, "rate"), maps_of(found, "rate", "stability")
-    return MapCurves("rate", clean, [one for one in changed if one.change in CHANGES])
+    shown = sorted((one for one in changed if one.change in CHANGES), key=order)
+    return MapCurves("rate", clean, shown)
+
+
+def order(one: Measured) -> int:
+    """Place of a changed map among ``CHANGES``."""
+    return CHANGES.index(one.change)
 
 
 if __name__ == "__main__":
