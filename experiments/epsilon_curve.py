@@ -1,20 +1,40 @@
-"""Accuracy against ε: plain PGD and the per-sample worst case, with bands and ε50.
+"""Plain PGD against the per-sample worst case: the table of a suite and accuracy over ε.
 
-python experiments/epsilon_curve.py [--model M] [--n N]      run a suite, then draw
-python experiments/epsilon_curve.py --render results         draw, without torch
+python experiments/epsilon_curve.py [--model M] [--n N]      run a suite, then write all
+python experiments/epsilon_curve.py --render results         write all, without torch
+
+Tables go to experiments/results, and the suite's rows with every sample's outcome beside them, as
+a results folder that this script and ``robustbench_snn.compare`` read.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from evaluation import FIGURES, PRESETS
+from evaluation import FIGURES, PRESETS, tables_beside
 
 from robustbench_snn.errors import UsageError
-from robustbench_snn.suites.figure import write
+from robustbench_snn.store import shard_path
+from robustbench_snn.suites import figure, tables
+from robustbench_snn.suites.layouts import SUITES
+from robustbench_snn.suites.spec import read_suite
 from robustbench_snn.suites.stored import suite_rows
+
+
+def keep_rows(rows: Sequence[Mapping[str, Any]], results: Path, folder: Path) -> Path:
+    """Copy the stored rows, and nothing else, to the results folder ``folder``."""
+    files = {shard_path(folder, row, SUITES): shard_path(results, row, SUITES) for row in rows}
+    contents = {kept: stored.read_bytes() for kept, stored in files.items()}
+    for old in folder.rglob("*.parquet"):
+        old.unlink()
+    for kept, content in contents.items():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(content)
+    return folder
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--figures", type=Path, default=FIGURES, help="where the files go")
     options, rest = parser.parse_known_args(argv)
     try:
+        code = 0
         if options.render is None:
             from robustbench_snn.run import main as run
 
@@ -36,20 +57,23 @@ def main(argv: list[str] | None = None) -> int:
             code = run([*words, "--out", str(options.out), *rest])
             if code not in (0, 3):
                 return code
-        name = "reliable" if options.suite == preset else Path(options.suite).stem
-        rows = [
-            row
-            for row in suite_rows(options.render or options.out, name)
-            if row["dataset"] == options.dataset and row["n_curve"]
-        ]
-        if not rows:
+        elif rest:
+            parser.error(f"--render evaluates nothing, so it takes no {rest[0]}")
+        name, results = read_suite(options.suite).name, options.render or options.out
+        rows = [row for row in suite_rows(results, name) if row["dataset"] == options.dataset]
+        drawn = [row for row in rows if row["n_curve"]]
+        if not drawn:
             raise UsageError(f"no finished suite '{name}' on '{options.dataset}' has a curve.")
-        for path in write(rows, options.figures, f"epsilon_curve_{options.dataset}"):
+        folder, stem = tables_beside(options.figures), f"{name}-{options.dataset}"
+        written = tables.write(rows, folder, stem, "python experiments/epsilon_curve.py")
+        written += [keep_rows(rows, results, folder / stem)]
+        written += figure.write(drawn, options.figures, f"epsilon_curve_{options.dataset}")
+        for path in written:
             print(f"wrote {path}")
+        return code
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ McNemar's exact test says whether the two are right equally often.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -150,15 +151,28 @@ def outcomes(root: str | Path, dataset: str | None = None) -> dict[str, dict[str
     if samples is not None:
         chosen = samples[samples["dataset"] == wanted]
         _add_runs(found, chosen)
-    for row in suites[suites["dataset"] == (dataset or next(iter(datasets), ""))].to_dict(
-        "records"
-    ):
-        what = f"suite {row['suite']}, eps {255 * row['eps']:g}/255, worst case"
-        right = dict(zip(row["sample_ids"], map(bool, row["robust"]), strict=True))
-        found.setdefault(row["model"], {})[what] = right
+    # Of repeats of one suite the latest counts.
+    chosen = suites[suites["dataset"] == wanted].sort_values("started_at", kind="stable")
+    for row in chosen.to_dict("records"):
+        _add_suite(found.setdefault(row["model"], {}), row)
     if not found:
         raise UsageError(f"'{root}' holds no results to compare: run an evaluation first.")
     return found
+
+
+def _add_suite(found: dict[str, Right], row: Mapping[Any, Any]) -> None:
+    """Plain and worst case at the suite's own eps, worst case at every other eps of its curve."""
+    ids, title = list(row["sample_ids"]), f"suite {row['suite']}, eps "
+
+    def right(outcomes: Any) -> Right:
+        return dict(zip(ids, map(bool, outcomes), strict=False))
+
+    found.setdefault("clean", right(row["clean"]))
+    found[f"{title}{255 * row['eps']:g}/255, plain"] = right(row["plain"])
+    found[f"{title}{255 * row['eps']:g}/255, worst case"] = right(row["robust"])
+    for eps in sorted({point["eps"] for point in json.loads(row["curves"])} - {0.0, row["eps"]}):
+        broken = row["broken_eps"][: row["n_curve"]]
+        found[f"{title}{255 * eps:g}/255, worst case"] = right(broken > eps)
 
 
 def _add_runs(found: dict[str, dict[str, Right]], samples: Any) -> None:

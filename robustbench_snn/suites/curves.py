@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,29 @@ def eps50(points: Sequence[Mapping[str, Any]]) -> float:
     Returns:
         Infinity when the curve never falls that far.
     """
+    return _crossing(points, lambda point: point["correct"] / point["n"])
+
+
+def eps50_band(points: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Where the two ends of the 95 % band cross half of clean accuracy.
+
+    Args:
+        points: as for ``eps50``, with ``low`` and ``high``.
+    """
+    low = _crossing(points, lambda point: point["low"])
+    return low, _crossing(points, lambda point: point["high"])
+
+
+def _crossing(
+    points: Sequence[Mapping[str, Any]], height: Callable[[Mapping[str, Any]], float]
+) -> float:
     ordered = sorted(points, key=lambda point: point["eps"])
     eps = np.array([point["eps"] for point in ordered])
-    accuracy = np.array([point["correct"] / point["n"] for point in ordered])
-    half = accuracy[0] / 2
-    below = np.flatnonzero(accuracy <= half)
-    if not below.size or accuracy[0] == 0:
+    values = np.array([height(point) for point in ordered])
+    clean = ordered[0]["correct"] / ordered[0]["n"]
+    below = np.flatnonzero(values <= clean / 2)
+    if not below.size or clean == 0:
         return math.inf
     at = int(below[0])
-    high, low = accuracy[at - 1], accuracy[at]
-    return float(eps[at - 1] + (eps[at] - eps[at - 1]) * (high - half) / (high - low))
+    high, low = values[at - 1], values[at]
+    return float(eps[at - 1] + (eps[at] - eps[at - 1]) * (high - clean / 2) / (high - low))

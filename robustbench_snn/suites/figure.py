@@ -67,11 +67,11 @@ def write(rows: Sequence[Mapping[str, Any]], folder: Path, name: str) -> list[Pa
 
 
 def title(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line above the panels."""
+    """Two lines above the panels."""
     n = sorted({int(row["n_curve"]) for row in rows})
     count = str(n[0]) if len(n) == 1 else f"{n[0]} to {n[-1]}"
     return (
-        f"{rows[0]['dataset']}, n = {count}, bands: 95 % Wilson intervals, dots: half of clean\n"
+        f"{rows[0]['dataset']}, n = {count}, bands: 95 % Wilson intervals, black: ε50\n"
         f"worst case: suite {rows[0]['suite']}, per sample over estimators and attacks"
     )
 
@@ -128,6 +128,10 @@ def _curve(axis: Any, markers: Sequence[Mapping[str, Any]], name: str, colour: A
     )
     half = markers[0]["eps50"]
     if half is not None:
-        axis.plot(
-            [255 * half], [50 * markers[0]["accuracy"]], marker="o", color="black", markersize=4
+        x50, y50 = 255 * half, 50 * markers[0]["accuracy"]
+        axis.plot([x50], [y50], marker="o", color="black", markersize=4, zorder=3)
+        # Worst case lies below plain: labels on either side never meet.
+        offset, side = ((-4, -3), "right") if worst else ((5, 3), "left")
+        axis.annotate(
+            f"{x50:.1f}", (x50, y50), offset, textcoords="offset points", ha=side, fontsize=8
         )

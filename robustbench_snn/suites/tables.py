@@ -10,13 +10,13 @@ from typing import Any
 
 from robustbench_snn.attack_spec import format_distance
 from robustbench_snn.report.tables import format_accuracy, to_csv, to_markdown
-from robustbench_snn.suites.curves import eps50
+from robustbench_snn.suites.curves import eps50, eps50_band
 
 Row = Mapping[str, Any]
 
 HEAD = (
-    *("model", "n", "clean %", "plain %", "worst case % [95 % CI]", "8-bit %"),
-    *("eps50 plain", "eps50 worst", "flags"),
+    *("model", "n", "clean %", "plain %", "worst case %", "8-bit %"),
+    *("ε50 plain", "ε50 worst", "flags", "gradients", "seconds"),
 )
 
 
@@ -28,54 +28,63 @@ def headline(rows: Sequence[Row]) -> list[dict[str, str]]:
 def _headline(row: Row) -> dict[str, str]:
     n = int(row["n"])
 
-    def share(name: str) -> str:
-        return f"{100 * sum(row[name]) / n:.1f}"
-
     fifty = halves(row)
-    plain = next((value for name, value in fifty.items() if name != "worst case"), None)
+    plain = next((name for name in fifty if name != WORST), "")
     values = (
         row["model"],
         str(n),
-        share("clean"),
-        share("plain"),
-        format_accuracy(sum(row["robust"]), n),
-        share("robust_8bit"),
-        _eps(plain),
-        _eps(fifty.get("worst case")),
-        ", ".join(row["flags"]),
+        *(format_accuracy(sum(row[name]), n) for name in ("clean", "plain", "robust")),
+        f"{100 * sum(row['robust_8bit']) / n:.1f}",
+        *(_half(fifty.get(name)) for name in (plain, WORST)),
+        ", ".join(row["flags"]) or "none",
+        f"{row['gradients_per_sample']:.0f}",
+        f"{row['seconds']:.0f}",
     )
     return dict(zip(HEAD, values, strict=True))
 
 
-def halves(row: Row) -> dict[str, float]:
-    """eps50 of every curve of a row."""
+def halves(row: Row) -> dict[str, tuple[float, float, float]]:
+    """eps50 of every curve of a row, with where its band crosses half."""
     points = json.loads(row["curves"])
-    names = dict.fromkeys(point["curve"] for point in points)
-    return {name: eps50([p for p in points if p["curve"] == name]) for name in names}
+    curves = {
+        name: [point for point in points if point["curve"] == name]
+        for name in dict.fromkeys(point["curve"] for point in points)
+    }
+    return {name: (eps50(found), *eps50_band(found)) for name, found in curves.items()}
 
 
-def _eps(value: float | None) -> str:
-    if value is None:
+def _half(values: tuple[float, float, float] | None) -> str:
+    """In levels of 255, so that columns stay narrow."""
+    if values is None:
         return ""
-    return "beyond" if math.isinf(value) else f"{255 * value:.2f}/255"
+    value, low, high = ("beyond" if math.isinf(v) else f"{255 * v:.2f}" for v in values)
+    return f"{value} [{low}, {high}]"
 
 
 def winners(row: Row, column: str = "steps") -> list[dict[str, str]]:
     """How many samples each step was given and took, those not applicable with their reason.
 
+    Steps that found nobody left to attack are not among them.
+
     Args:
         row: a summary row.
         column: ``steps`` for the headline, ``curve_steps`` for the eps curve.
     """
-    return [_step(log) for log in json.loads(row[column])]
+    return [_step(log) for log in json.loads(row[column]) if not _idle(log)]
+
+
+def idle(row: Row, column: str = "steps") -> list[str]:
+    """The steps that found nobody left to attack, in order."""
+    labels = [log["label"] for log in json.loads(row[column]) if _idle(log)]
+    return list(dict.fromkeys(labels))
+
+
+def _idle(log: Mapping[str, Any]) -> bool:
+    return not log["attacked"] and not log["reason"]
 
 
 def _step(log: Mapping[str, Any]) -> dict[str, str]:
-    note = "" if log["attacked"] else "nobody was left"
-    if log["reason"]:
-        note = log["reason"]
-    elif log["failed"]:
-        note = f"failed on {log['failed']} samples"
+    failed = f"failed on {log['failed']} samples" if log["failed"] else ""
     return {
         "eps": format_distance(log["eps"]),
         "step": log["label"],
@@ -83,7 +92,7 @@ def _step(log: Mapping[str, Any]) -> dict[str, str]:
         "fooled": str(log["fooled"]),
         "gradients": f"{log['gradients'] / max(log['attacked'], 1):.0f}",
         "seconds": f"{log['seconds']:.0f}",
-        "note": note,
+        "note": log["reason"] or failed,
     }
 
 
@@ -108,6 +117,7 @@ def _share(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.1f}"
 
 
+WORST = "worst case"
 WINNERS = ("eps", "step", "given", "fooled", "gradients", "seconds", "note")
 FINDINGS = ("id", "title", "status", "figure", "threshold")
 
@@ -142,15 +152,32 @@ def caption(row: Row) -> str:
         f"pixel units of images in [0, 1], clamp {row['clamp']}, seed {row['seed']}. plain: the "
         "longest attack on all samples, last iterate. worst case: samples right on the clean "
         "image and on every adversarial image found, predicted again in a separate clean pass "
-        "with batch size "
-        f"{row['verified_batch_size']}; Wilson interval. 8-bit: the same images rounded."
+        f"with batch size {row['verified_batch_size']}. 8-bit: the same images rounded to whole "
+        "levels; attacks stop at the first image that fools, so rounding undoes some of them, and "
+        "nothing attacks those again. Brackets: 95 % Wilson intervals."
+    )
+    if row["n_curve"]:
+        text += (
+            f" ε50: levels of 255 at which accuracy is half of clean, on the first {row['n_curve']}"
+            " samples; brackets: where the band crosses that half"
+            + "".join(f"; plain: {name}." for name in list(halves(row))[:1])
+        )
+    text += (
+        " flags: diagnostics raised, of D1 to D20 below. gradients: backward passes for one "
+        "sample, everything included; seconds: all attacks together, one after another."
     )
     return text + (f" Not applicable: {', '.join(refused)}." if refused else "")
 
 
-def report(rows: Sequence[Row]) -> str:
-    """All tables of a suite as Markdown."""
-    parts = [to_markdown(headline(rows), HEAD), caption(rows[0]), ""]
+def report(rows: Sequence[Row], command: str = "") -> str:
+    """All tables of a suite as Markdown.
+
+    Args:
+        rows: of one suite on one data set.
+        command: what makes them again, for the caption.
+    """
+    made = f" Made by `{command}`, package {rows[0]['package_version']}." if command else ""
+    parts = [to_markdown(headline(rows), HEAD), caption(rows[0]) + made, ""]
     columns, records = screen_table(rows)
     if records:
         where = f"{rows[0]['screen_split']} split, {rows[0]['screen_n']} samples"
@@ -158,18 +185,33 @@ def report(rows: Sequence[Row]) -> str:
         parts += [to_markdown(records, columns)]
     for row in rows:
         cost = f"{row['gradients_per_sample']:.0f} gradients a sample, {row['seconds']:.0f} s"
-        parts += [f"\n### {row['model']} ({cost})\n", to_markdown(winners(row), WINNERS)]
-        if curve := winners(row, "curve_steps"):
-            parts += ["", "The curve, worst case:\n", to_markdown(curve, WINNERS)]
+        parts += [f"\n### {row['model']} ({cost})\n", *_steps(row, "steps")]
+        if winners(row, "curve_steps"):
+            parts += ["", "The curve, worst case:\n", *_steps(row, "curve_steps")]
         if findings(row):
             parts += ["", to_markdown(findings(row), FINDINGS)]
         columns, records = times_table(row)
         if records:
-            parts += ["", "Accuracy %, attack T against test T:\n", to_markdown(records, columns)]
+            parts += ["", _times_caption(row), to_markdown(records, columns)]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def write(rows: Sequence[Row], folder: Path, name: str) -> list[Path]:
+def _steps(row: Row, column: str) -> list[str]:
+    parts = [to_markdown(winners(row, column), WINNERS)]
+    if labels := idle(row, column):
+        parts.append(f"Nobody was left for {len(labels)} others: {', '.join(labels)}.\n")
+    return parts
+
+
+def _times_caption(row: Row) -> str:
+    n = json.loads(row["times"])[0]["n"]
+    return (
+        f"Accuracy % on the first {n} samples, attacked with one number of time steps T (down) "
+        f"and tested with another (across), ε = {format_distance(row['eps'])}, worst iterate:\n"
+    )
+
+
+def write(rows: Sequence[Row], folder: Path, name: str, command: str = "") -> list[Path]:
     """Write ``report`` as Markdown and the headline, curves and gradient health as CSV."""
     folder.mkdir(parents=True, exist_ok=True)
     points = [
@@ -181,7 +223,7 @@ def write(rows: Sequence[Row], folder: Path, name: str) -> list[Path]:
         for unit in json.loads(row["gradient_health"])
     ]
     texts = {
-        ".md": report(rows),
+        ".md": report(rows, command),
         ".csv": to_csv(headline(rows), HEAD),
         "_curves.csv": to_csv(points, ["model", "curve", "eps", "correct", "n", "low", "high"]),
         "_gradients.csv": to_csv(
