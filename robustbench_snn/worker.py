@@ -31,6 +31,7 @@ from robustbench_snn.loading import (
 )
 from robustbench_snn.measure import Budget, Measured, Scores, joined, measure, score
 from robustbench_snn.memory import keep_large_blocks, with_backoff
+from robustbench_snn.models import neuron
 from robustbench_snn.plan import Cell, DataIdentity, Task, batch_dependent
 from robustbench_snn.provenance import provenance, utc_now
 from robustbench_snn.rows import Row, as_lists, failed_row, flags, identity, norm_and_eps, outcome
@@ -80,6 +81,7 @@ class Worker:
         self.device_name = device_name(self.device)
         if self.device.type == "cpu":
             keep_large_blocks()
+            neuron.use("native")
         self._model: ModelAdapter | None = None
         self._data: tuple[object, ImageDataset] | None = None
         self._corrupted: tuple[object, CorruptedImages] | None = None

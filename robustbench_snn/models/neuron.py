@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ctypes import CDLL
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch.autograd import Function
 from robustbench_snn.errors import UsageError
 
 SURROGATE_ALPHA = 4.0
-BACKENDS = ("eager", "compiled")
+BACKENDS = ("eager", "compiled", "native")
 _active: list[str] = ["eager"]
 
 
@@ -21,6 +22,15 @@ def use(backend: str) -> None:
     if backend not in BACKENDS:
         raise UsageError(f"unknown neuron backend '{backend}': use one of {', '.join(BACKENDS)}.")
     _active[:] = [backend]
+
+
+def active_library() -> CDLL | None:
+    """The compiled layers while the backend is ``native`` and this machine can use them."""
+    if _active[0] != "native" or torch.compiler.is_compiling():
+        return None
+    from robustbench_snn.models.native import library
+
+    return library()
 
 
 class LIF(neuron.LIFNode):
@@ -48,14 +58,23 @@ class LIF(neuron.LIFNode):
         )
         self.keep_state = False
 
-    def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        fused = (
+    @property
+    def fused(self) -> bool:
+        """Whether the fused path is taken, with its own surrogate and no state kept."""
+        return (
             type(self.surrogate_function) is surrogate.Sigmoid
             and self.surrogate_function.spiking
             and not (self.keep_state or self.store_v_seq or torch.compiler.is_compiling())
         )
-        if fused:
+
+    def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if self.fused:
             alpha = float(self.surrogate_function.alpha)
+            if (native := active_library()) is not None:
+                from robustbench_snn.models.native_layers import NativeLIF, fits
+
+                if fits(x_seq, self.tau):
+                    return NativeLIF.apply(x_seq, self.v_threshold, alpha, native, None)
             if _active[0] == "compiled":
                 from robustbench_snn.models.compiled import CompiledLIF
 

@@ -15,6 +15,7 @@ from robustbench_snn.errors import UsageError
 from robustbench_snn.models.spiking import (
     SpikingMLP,
     conv3,
+    fire,
     init_weights,
     lif,
     over_time,
@@ -66,9 +67,9 @@ class TokenQKAttention(nn.Module):
         t, b, c, h, w = x.shape
         x = x.flatten(3)
         mask = self.attn_lif(self.token_drive(over_time(x, self.q_conv, self.q_bn)))
-        k = self.split_heads(self.k_lif(over_time(x, self.k_conv, self.k_bn)))
+        k = self.split_heads(fire(self.k_lif, x, self.k_conv, self.k_bn))
         y = (mask * k).flatten(2, 3)
-        return self.proj_lif(over_time(y, self.proj_conv, self.proj_bn)).reshape(t, b, c, h, w)
+        return fire(self.proj_lif, y, self.proj_conv, self.proj_bn).reshape(t, b, c, h, w)
 
 
 class SpikingSelfAttention(nn.Module):
@@ -98,7 +99,7 @@ class SpikingSelfAttention(nn.Module):
     def spikes(self, name: str, x: Tensor) -> Tensor:
         """Spikes of projection ``q``, ``k`` or ``v``: ``[T, B, C, N]``."""
         conv, bn = getattr(self, f"{name}_conv"), getattr(self, f"{name}_bn")
-        return getattr(self, f"{name}_lif")(over_time(x, conv, bn))
+        return fire(getattr(self, f"{name}_lif"), x, conv, bn)
 
     def heads_last(self, x: Tensor) -> Tensor:
         """``[T, B, C, N]`` -> ``[T, B, heads, N, C / heads]``."""
@@ -116,11 +117,12 @@ class SpikingSelfAttention(nn.Module):
         x = x.flatten(3)
         q, k = self.spikes("q", x), self.spikes("k", x)
         v = self.spikes("v", x if feedback is None else x + feedback)
-        y = over_time(self.attn_lif(self.attend(q, k, v)), self.proj_conv, self.proj_bn)
+        y = self.attn_lif(self.attend(q, k, v))
         if self.official:
+            y = over_time(y, self.proj_conv, self.proj_bn)
             y = self.proj_lif(y.flatten(0, 1)).view(t, b, c, -1)
         else:
-            y = self.proj_lif(y)
+            y = fire(self.proj_lif, y, self.proj_conv, self.proj_bn)
         return y.reshape(t, b, c, w, h)
 
 
@@ -183,9 +185,10 @@ class PatchEmbed(nn.Module):
         for i, (key, _, pooled) in enumerate(self.spec.layers):
             if i == self.spec.branch:
                 start = x
-            layers = [getattr(self, f"{key}_conv"), getattr(self, f"{key}_bn")]
-            x = getattr(self, f"{key}_lif")(over_time(x, *layers, *([self.pool] * pooled)))
-        return x + self.proj_res_lif(over_time(start, self.proj_res_conv, self.proj_res_bn))
+            conv, bn = getattr(self, f"{key}_conv"), getattr(self, f"{key}_bn")
+            node = getattr(self, f"{key}_lif")
+            x = node(over_time(x, conv, bn, self.pool)) if pooled else fire(node, x, conv, bn)
+        return x + fire(self.proj_res_lif, start, self.proj_res_conv, self.proj_res_bn)
 
 
 def embeddings(layout: Layout, dim: int) -> list[tuple[int, EmbedSpec]]:

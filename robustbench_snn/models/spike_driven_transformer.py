@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robustbench_snn.errors import UsageError
 from robustbench_snn.models.neuron import LIF
-from robustbench_snn.models.spiking import conv3, lif, over_time, pool, token_mean
+from robustbench_snn.models.spiking import conv3, fire, lif, over_time, pool, token_mean
 
 
 class MembranePatchEmbed(nn.Module):
@@ -43,12 +43,11 @@ class MembranePatchEmbed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for i, suffix in enumerate(("", "1", "2")):
             conv, bn = getattr(self, f"proj_conv{suffix}"), getattr(self, f"proj_bn{suffix}")
-            x = getattr(self, f"proj_lif{suffix}")(over_time(x, conv, bn))
+            x = fire(getattr(self, f"proj_lif{suffix}"), x, conv, bn)
             if self.pooling[i]:
                 x = over_time(x, self.pool)
-        feature = over_time(x, self.proj_conv3, self.proj_bn3)
-        if self.pooling[3]:
-            feature = over_time(feature, self.pool)
+        pooled = [self.pool] * self.pooling[3]
+        feature = over_time(x, self.proj_conv3, self.proj_bn3, *pooled)
         return over_time(self.proj_lif3(feature), self.rpe_conv, self.rpe_bn) + feature
 
 
@@ -79,7 +78,7 @@ class SpikeDrivenSelfAttention(nn.Module):
     def spikes(self, name: str, x: Tensor) -> Tensor:
         """Spikes of projection ``q``, ``k`` or ``v``: ``[T, B, C, H, W]``."""
         conv, bn = getattr(self, f"{name}_conv"), getattr(self, f"{name}_bn")
-        return getattr(self, f"{name}_lif")(over_time(x, conv, bn))
+        return fire(getattr(self, f"{name}_lif"), x, conv, bn)
 
     def heads_last(self, x: Tensor) -> Tensor:
         """``[T, B, C, H, W]`` -> ``[T, B, heads, N, C / heads]``."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from robustbench_snn.models.neuron import LIF
+from robustbench_snn.models.neuron import LIF, active_library
 
 
 def lif(v_threshold: float = 1.0) -> LIF:
@@ -26,14 +26,73 @@ def over_time(x: Tensor, *layers: nn.Module) -> Tensor:
     """
     steps = x.shape[0]
     if steps > 1 and x.stride(0) == 0 and not layers[0].training:
-        y = x[0]
+        y = _applied(x[0], layers)
+        return y.unsqueeze(0).expand(steps, *y.shape)
+    y = _applied(x.flatten(0, 1), layers)
+    return y.view(steps, -1, *y.shape[1:])
+
+
+def _applied(y: Tensor, layers: Sequence[nn.Module]) -> Tensor:
+    if active_library() is None:
         for layer in layers:
             y = layer(y)
-        return y.unsqueeze(0).expand(steps, *y.shape)
-    y = x.flatten(0, 1)
-    for layer in layers:
-        y = layer(y)
-    return y.view(steps, -1, *y.shape[1:])
+        return y
+    left = list(layers)
+    while left:
+        layer = left.pop(0)
+        if left and (pooled := _pooled(y, left[0], layer)) is not None:
+            y = pooled
+            left.pop(0)
+        else:
+            alone = _pooled(y, layer)
+            y = layer(y) if alone is None else alone
+    return y
+
+
+def _pooled(y: Tensor, pool: nn.Module, bn: nn.Module | None = None) -> Tensor | None:
+    """``pool(bn(y))`` by the compiled layer, or None where it cannot be used."""
+    settings = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+    known = (3, 2, 1, 1, False, False)
+    if type(pool) is not nn.MaxPool2d or tuple(getattr(pool, s) for s in settings) != known:
+        return None
+    even = y.dim() == 4 and y.shape[2] % 2 == 0 and y.shape[3] % 2 == 0
+    plain = y.device.type == "cpu" and y.dtype == torch.float32 and y.is_contiguous()
+    native = active_library()
+    if native is None or not (even and plain and _is_bare(pool)):
+        return None
+    from robustbench_snn.models.native_layers import NativePool, frozen, no_norm
+
+    if bn is None:
+        return NativePool.apply(y, native, no_norm(y.shape[1]))
+    norm = frozen(bn) if _is_bare(bn) else None
+    return None if norm is None else NativePool.apply(y, native, norm)
+
+
+def fire(node: nn.Module, x: Tensor, conv: nn.Module, bn: nn.Module) -> Tensor:
+    """``node(over_time(x, conv, bn))``: convolution, batch norm and neuron.
+
+    Batch norm and neuron are one pass over memory where the compiled layers can do it and nobody
+    listens in between.
+    """
+    native = active_library()
+    if native is not None and type(node) is LIF and node.fused and _is_bare(node) and _is_bare(bn):
+        from robustbench_snn.models.native_layers import NativeLIF, fits, frozen
+
+        y = over_time(x, conv)
+        norm = frozen(bn)
+        # Steps of a static image share their norm, whose gradient then follows their sum.
+        several = y.stride(0) != 0 and y.dtype == torch.float32 and y[0].is_contiguous()
+        if norm and several and fits(y, node.tau):
+            alpha = float(node.surrogate_function.alpha)
+            return NativeLIF.apply(y, node.v_threshold, alpha, native, norm)
+        return node(over_time(y, bn))
+    return node(over_time(x, conv, bn))
+
+
+def _is_bare(layer: nn.Module) -> bool:
+    """Whether nothing listens to ``layer`` or replaces what it does."""
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks)
+    return not any(hooks) and "multi_step_forward" not in vars(layer)
 
 
 def conv3(c_in: int, c_out: int) -> nn.Conv2d:
@@ -67,7 +126,7 @@ class SpikingMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for name in self.names:
             conv, bn = getattr(self, f"{name}_conv"), getattr(self, f"{name}_bn")
-            x = getattr(self, f"{name}_lif")(over_time(x, conv, bn))
+            x = fire(getattr(self, f"{name}_lif"), x, conv, bn)
         return x
 
 
