@@ -2,6 +2,9 @@
 
 python experiments/figure7.py --data-dir DIR          compute maps, then draw
 python experiments/figure7.py --render explanations   draw what is stored, without torch
+
+Without trained models it can only demonstrate the layout, and says so:
+--plugin experiments/demonstration_models.py --model '*-demonstration.imagenet'
 """
 
 from __future__ import annotations
