@@ -1,6 +1,7 @@
 """Suites from the command line to the tables, on a masked network and an honest twin."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -134,6 +135,18 @@ def test_the_control_is_not_flagged(finished):
     raised = {id for id, status in status_of(control).items() if status in ("warn", "fail")}
     assert raised == set()
     assert sorted(status_of(control), key=lambda id: int(id[1:])) == [f"D{i}" for i in range(1, 21)]
+
+
+def test_every_threshold_is_documented(finished):
+    text = Path(__file__).parent.parent.joinpath("docs", "flags.md").read_text()
+    for record in findings(finished[1]):
+        section = text.partition(f"## {record['id']} {record['title']}\n")[2]
+        said = section.partition("- Threshold:")[2].partition("\n- ")[0]
+        numbers = re.findall(r"\d[\d.]*(?:e-\d+)?", record["threshold"])
+        computed = record["id"] == "D3"
+        spelt = said.replace("two standard", "2 standard")
+        assert computed or all(number in spelt for number in numbers), record
+        assert ("report" in record["threshold"]) == said.strip().startswith("none"), record
 
 
 def test_the_headline_is_the_worst_case_of_each_sample(finished):

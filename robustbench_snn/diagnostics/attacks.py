@@ -152,9 +152,9 @@ def _converged(found: Mapping[AttackSpec, Outcome], pgd: Mapping[int, AttackSpec
 def _kept(found: Mapping[AttackSpec, Outcome], probe: Probe) -> Finding:
     """D16: no attack left its budget or the range, and eps 0 changes no answer."""
     broken = [spec.label() for spec, outcome in found.items() if not outcome.valid]
-    same = probe.nothing in found and bool(
-        (found[probe.nothing].robust == found[probe.nothing].clean).all()
-    )
+    if probe.nothing not in found:
+        return _failed("D16")
+    same = bool((found[probe.nothing].robust == found[probe.nothing].clean).all())
     figure = f"{len(broken)} of {len(found)} attacks broke a bound; eps 0 "
     figure += "gives clean accuracy" if same else "changes answers"
     status: Status = "pass" if not broken and same else "fail"

@@ -11,6 +11,10 @@ from robustbench_snn.config import RunConfig
 from robustbench_snn.presets import AttackTable, to_toml, toml_value
 from robustbench_snn.suites.spec import OTHERS, SCREENED, Suite, attack_at
 
+_UNITS = (
+    "# Distances (eps, step_size) are in pixel units: fractions of the range of images in [0, 1].",
+    "# Adversarial images are clamped to the input range of the model, which is [0, 1] for images.",
+)
 _OPEN = {"estimator": SCREENED, "source": OTHERS}
 
 
@@ -22,7 +26,7 @@ def suite_toml(suite: Suite, config: RunConfig) -> str:
         config: the run; its attacks are not looked at.
     """
     run = to_toml(RunConfig(**_without_attacks(config))).rstrip()
-    return "\n".join([*_head(suite), run, *_tables(suite)]) + "\n"
+    return "\n".join([*_UNITS, *_head(suite), run, *_tables(suite)]) + "\n"
 
 
 def tables_toml(suite: Suite) -> str:
