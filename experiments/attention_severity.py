@@ -1,6 +1,6 @@
 """Does attention stay on the object? Background mass and stability of maps against severity.
 
-python experiments/attention_severity.py [--n N]                  compute maps, then draw
+python experiments/attention_severity.py --n N --costly-n N       compute maps, then draw
 python experiments/attention_severity.py --render explanations    draw what is stored
 """
 
