@@ -25,6 +25,8 @@ __all__ = [
 
 CLEAN = AttackSpec("clean")
 DEFAULT_N = 1000
+# Level of --fast to the precision of results. Whatever the level, predictions are made in float32.
+FAST = {"none": "float32", "bf16": "bfloat16 gradients"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class RunConfig:
         workers: processes or Ray actors; None takes one per core, or per GPU.
         ray_address: an existing Ray cluster; None starts a local one.
         shard: ``i/n``: only every n-th task, from the i-th on; None takes all.
+        fast: a level of ``FAST``: the precision attacks compute their gradients in.
     """
 
     models: tuple[str, ...]
@@ -87,6 +90,7 @@ class RunConfig:
     workers: int | None = None
     ray_address: str | None = None
     shard: str | None = None
+    fast: str = "none"
 
     def versions(self) -> list[Corruption | None]:
         """What each model sees of the data: every corrupted version, or None for the images."""

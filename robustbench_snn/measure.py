@@ -68,6 +68,29 @@ class Measured:
     in_range: NDArray[np.bool_]
 
 
+@dataclass
+class Agreement:
+    """On how many adversarial images a faster path and the exact one predict the same.
+
+    Attributes:
+        checked, agree: images asked both, and those with the same answer.
+    """
+
+    checked: int = 0
+    agree: int = 0
+
+    def add(self, model: nn.Module, x: Tensor, predicted: NDArray[np.int64]) -> None:
+        """Ask the faster ``model`` about images the exact one calls ``predicted``."""
+        with torch.no_grad():
+            other = model(x).argmax(dim=1).cpu().numpy()
+        self.checked += len(other)
+        self.agree += int((other == predicted).sum())
+
+    def row(self) -> dict[str, int]:
+        """The columns of a results row."""
+        return {"fast_checked": self.checked, "fast_agree": self.agree}
+
+
 def score(logits: Tensor, y: Tensor) -> Scores:
     """Answers from logits [n, K] and true labels [n], on any device."""
     logits, y = logits.detach().float().cpu(), y.cpu()

@@ -175,6 +175,12 @@ def _how(group: Any) -> None:
     group.add_argument("--workers", metavar="N", help="of that executor (one per core or GPU)")
     group.add_argument("--ray-address", metavar="ADDRESS", help="of a running Ray cluster")
     group.add_argument(
+        "--fast",
+        metavar="LEVEL",
+        help="none, or bf16: gradients in bfloat16, predictions in float32; may change outcomes, "
+        "and their agreement with the exact path stands in the table (none)",
+    )
+    group.add_argument(
         "--shard", metavar="I/N", help="part I of N of the work, for schedulers; then merge"
     )
     group.add_argument("--quiet", action="store_true", help="print the final table only")

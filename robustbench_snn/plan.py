@@ -14,6 +14,7 @@ from robustbench_snn.card import Preprocess
 from robustbench_snn.config import (
     CLEAN,
     DEFAULT_N,
+    FAST,
     Corruption,
     RunConfig,
     Shard,
@@ -158,9 +159,14 @@ def key_content(
         "attack_source": _attack_source(spec),
         "seed": config.seed,
         "device": device_type,
-        "precision": "float32",
+        "precision": precision(config, spec),
         "batch_size": config.batch_size if batch_dependent(model, spec) else None,
     }
+
+
+def precision(config: RunConfig, spec: AttackSpec) -> str:
+    """What ``spec`` is computed in; predictions, and so clean accuracy, are float32 always."""
+    return FAST["none" if spec == CLEAN else config.fast]
 
 
 def _attack_source(spec: AttackSpec) -> str:

@@ -16,7 +16,7 @@ from robustbench_snn.registry import did_you_mean
 
 CORRUPTION_TEXTS = ("corruptions_dir", "corruption_preset", "frost_dir")
 _LISTS = ("models", "plugins", "corruptions")
-EXECUTION_TEXTS = ("executor", "ray_address", "shard")
+EXECUTION_TEXTS = ("executor", "ray_address", "shard", "fast")
 _TEXTS = (
     *("dataset", "split", "data_dir", "weights", "device", "out"),
     *EXECUTION_TEXTS,

@@ -11,7 +11,7 @@ from robustbench_snn.attacks.specs import make_spec
 from robustbench_snn.attacks.values import parse_free
 from robustbench_snn.card import ModelCard
 from robustbench_snn.catalogue import MODELS, model_card
-from robustbench_snn.config import CLEAN, RunConfig, parse_part
+from robustbench_snn.config import CLEAN, FAST, RunConfig, parse_part
 from robustbench_snn.corruptions.names import PRESETS, parse_severities
 from robustbench_snn.corruptions.names import resolve as corruption_names
 from robustbench_snn.data import DATASETS
@@ -73,6 +73,9 @@ def check_execution(settings: Mapping[str, Any]) -> None:
             "executor 'ray' was asked for, but Ray is not installed: pip install "
             "'robustbench-snn[ray]', or use --executor processes."
         )
+    level = settings.get("fast", RunConfig.fast)
+    if level not in FAST:
+        raise UsageError(f"unknown level '{level}' of --fast: {did_you_mean(level, list(FAST))}")
     if settings.get("ray_address") and name != "ray":
         raise UsageError(f"--ray-address belongs to --executor ray, and it is '{name}'.")
     if settings.get("workers") and name == "inline":

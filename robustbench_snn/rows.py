@@ -83,6 +83,7 @@ def flags(task: Task, cell: Cell, row: Mapping[str, Any]) -> list[str]:
     by the published model's design. ``norm``, ``range``: images that broke the budget or the
     input range were not counted as successes. ``unbounded``: the attack promises no budget.
     ``zero-grad``, ``nonfinite-grad``: gradients an attack could not follow.
+    ``fast``: gradients of lower precision than float32.
     ``unrepeatable``: the same images gave other logits in another batch.
     """
     found = {
@@ -93,6 +94,7 @@ def flags(task: Task, cell: Cell, row: Mapping[str, Any]) -> list[str]:
         "unbounded": norm_and_eps(cell)[1] is None,
         "zero-grad": (row.get("zero_grad_frac") or 0) > 0,
         "nonfinite-grad": (row.get("nonfinite_grad_frac") or 0) > 0,
+        "fast": row.get("precision", "float32") != "float32",
         "unrepeatable": not (row.get("repeat_logit_diff") or 0) <= REPEAT_TOLERANCE,
     }
     return [name for name, raised in found.items() if raised]

@@ -50,6 +50,7 @@ def _main(words: Sequence[str]) -> int:
     from robustbench_snn.suites import command
 
     if command.wants_suite(words) and not {"-h", "--help"} & set(words):
+        _check_suite(words)
         return _interruptible(lambda: command.main(words))
     arguments = read_arguments(words)
     if arguments.list:
@@ -67,6 +68,15 @@ def _main(words: Sequence[str]) -> int:
         return OK
     named = arguments.settings.get("models", ())
     return evaluate(config, notes, named, arguments.quiet)
+
+
+def _check_suite(words: Sequence[str]) -> None:
+    for option in ("--fast", "--executor", "--workers", "--ray-address", "--shard"):
+        if any(word.partition("=")[0] == option for word in words):
+            raise UsageError(
+                f"{option} and --suite exclude each other: a suite decides after each attack what "
+                "is attacked next, exactly and in one process."
+            )
 
 
 def evaluate(

@@ -71,6 +71,8 @@ HEALTH = {
     "nonfinite_grad_frac": "float64",
     "zero_pixel_frac": "float64",
     "repeat_logit_diff": "float64",
+    "fast_checked": "int64",
+    "fast_agree": "int64",
     "flags": "list<string>",
 }
 EXECUTION = {
@@ -79,6 +81,7 @@ EXECUTION = {
     "device": "string",
     "device_name": "string",
     "dtype": "string",
+    "precision": "string",
     "batch_size": "int64",
     "oom_retries": "int64",
     "worker_retries": "int64",

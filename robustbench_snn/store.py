@@ -241,13 +241,17 @@ class Results:
         """One row per sample of every finished shard.
 
         Scalar columns are repeated; ``correct_clean`` and ``correct_adv`` become booleans of the
-        sample. Where shards overlap, each sample is kept once.
+        sample. Where shards overlap, each sample is kept once, the exact one rather than one of a
+        faster path.
         """
         frame = self.frame().drop(columns=["n", "correct_clean", "correct_adv"])
         frame = frame.explode(list(SAMPLES), ignore_index=True)
         frame = frame.astype({"labels": "int64", "pred_clean": "int64", "pred_adv": "int64"})
         frame["correct_clean"] = frame["pred_clean"] == frame["labels"]
         frame["correct_adv"] = frame["pred_adv"] == frame["labels"]
+        exact = frame["precision"].fillna("float32") == "float32"
+        # Stable, so that of the same samples those of the exact path are kept.
+        frame = frame.loc[exact.sort_values(ascending=False, kind="stable").index]
         same = ["model", "model_config", "weights_sha256", "dataset", "dataset_revision", "split"]
         same += ["attack", "attack_params", "surrogate", "seed", "device", "sample_ids"]
         return frame.drop_duplicates(same).reset_index(drop=True)

@@ -29,16 +29,19 @@ from robustbench_snn.loading import (
     open_model,
     resolve_device,
 )
-from robustbench_snn.measure import Budget, Measured, Scores, joined, measure, score
+from robustbench_snn.measure import Agreement, Budget, Measured, Scores, joined, measure, score
 from robustbench_snn.memory import keep_large_blocks, with_backoff
 from robustbench_snn.models import neuron
-from robustbench_snn.plan import Cell, DataIdentity, Task, batch_dependent
+from robustbench_snn.models.fast import narrow
+from robustbench_snn.plan import Cell, DataIdentity, Task, batch_dependent, precision
 from robustbench_snn.provenance import provenance, utc_now
 from robustbench_snn.rows import Row, as_lists, failed_row, flags, identity, norm_and_eps, outcome
 
 Tick = Callable[[Sequence[Cell], int], None]
 
 _REPEATED = 8
+# Samples at the start of a split on which a faster path is compared with the exact one.
+CHECKED = 1000
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Worker:
             keep_large_blocks()
             neuron.use("native")
         self._model: ModelAdapter | None = None
+        self._faster: ModelAdapter | None = None
         self._data: tuple[object, ImageDataset] | None = None
         self._corrupted: tuple[object, CorruptedImages] | None = None
         self._constant: Row = provenance() | {
@@ -101,9 +105,18 @@ class Worker:
     def model(self, name: str) -> ModelAdapter:
         """The model ``name``, loaded unless it was the last one asked for."""
         if self._model is None or self._model.card.name != name:
-            self._model = None
+            self._model = self._faster = None
             self._model = open_model(self.config, name, self.device)
         return self._model
+
+    def attacked(self, name: str) -> ModelAdapter:
+        """What gradients are taken of: the model ``name``, or its faster copy."""
+        model = self.model(name)
+        if self.config.fast == "none":
+            return model
+        if self._faster is None:
+            self._faster = narrow(open_model(self.config, name, self.device))
+        return self._faster
 
     def data(self, card: ModelCard) -> ImageDataset:
         """The run's data as ``card`` wants it preprocessed, opened unless it was the last."""
@@ -201,12 +214,12 @@ class Worker:
         self._reset_peak()
         if cells[0].spec == CLEAN:
             nothing = AttackHealth(forward_calls=clean.forward_calls)
-            results = [(_unchanged(clean), nothing)]
+            results = [(_unchanged(clean), nothing, {"precision": "float32"})]
             size, retries, seconds = clean.batch_size, clean.oom_retries, clean.seconds
         else:
             fixed = batch_dependent(task.model, cells[0].spec)
             results, size, retries = with_backoff(
-                lambda size: self._attack(model, clean, cells, size, tick),
+                lambda size: self._attack(model, clean, cells, size, tick, task.shard.start),
                 self.config.batch_size,
                 fixed,
             )
@@ -221,8 +234,8 @@ class Worker:
             "peak_memory_bytes": self._peak(),
         }
         return [
-            self._row(task, cell, clean, measured, health) | execution
-            for cell, (measured, health) in zip(cells, results, strict=True)
+            self._row(task, cell, clean, measured, health, extra) | execution
+            for cell, (measured, health, extra) in zip(cells, results, strict=True)
         ]
 
     def _attack(
@@ -232,24 +245,38 @@ class Worker:
         cells: Sequence[Cell],
         size: int,
         tick: Tick,
-    ) -> list[tuple[Measured, AttackHealth]]:
+        first: int,
+    ) -> list[tuple[Measured, AttackHealth, Row]]:
         specs = [cell.spec for cell in cells]
+        attacked = self.attacked(model.card.name)
         attack = build(specs[0].name, self.config.seed)
         parts: list[list[Measured]] = [[] for _ in cells]
         healths = [AttackHealth() for _ in cells]
+        agreements = [Agreement() for _ in cells]
         for start in range(0, len(clean.ids), size):
             tick(cells, start)
             piece = slice(start, start + size)
             x, y = self.tensors(clean.x[piece], clean.y[piece])
-            found = attack.run(model, x, y, clean.ids[piece], specs)
+            found = attack.run(attacked, x, y, clean.ids[piece], specs)
             for i, (cell, result) in enumerate(zip(cells, found, strict=True)):
                 budget = Budget(*norm_and_eps(cell), high=model.card.max_value)
                 parts[i].append(measure(model, x, result.x, y, budget))
                 healths[i] += result.health + AttackHealth(forward_calls=1)
-        return list(zip([joined(part) for part in parts], healths, strict=True))
+                if attacked is not model and first + start < CHECKED:
+                    agreements[i].add(attacked, result.x, parts[i][-1].scores.predicted)
+        extra: list[Row] = [{"precision": precision(self.config, spec)} for spec in specs]
+        if attacked is not model:
+            extra = [row | told.row() for row, told in zip(extra, agreements, strict=True)]
+        return list(zip([joined(part) for part in parts], healths, extra, strict=True))
 
     def _row(
-        self, task: Task, cell: Cell, clean: CleanPass, measured: Measured, health: AttackHealth
+        self,
+        task: Task,
+        cell: Cell,
+        clean: CleanPass,
+        measured: Measured,
+        health: AttackHealth,
+        extra: Row,
     ) -> Row:
         samples = {
             "sample_ids": clean.ids,
@@ -265,7 +292,7 @@ class Worker:
         }
         seen = health.gradients > 0
         row = identity(task, cell, self.config.seed) | self._constant | outcome(samples)
-        row |= {
+        row |= extra | {
             "norm_ok": bool(measured.within.all()),
             "range_ok": bool(measured.in_range.all()),
             "forward_calls": health.forward_calls,

@@ -15,12 +15,17 @@
 #if defined(__AVX512F__)
 using V = __m512;
 constexpr int64_t W = 16;
-extern "C" V Sleef_expf16_u10(V);
 static inline V load(const float* p) { return _mm512_loadu_ps(p); }
 static inline void store(float* p, V v) { _mm512_storeu_ps(p, v); }
 static inline V all(float f) { return _mm512_set1_ps(f); }
 static inline V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
-static inline V expv(V a) { return Sleef_expf16_u10(a); }
+static inline V nearest(V a) {
+  return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+static inline V times_power(V a, V q) { return _mm512_scalef_ps(a, q); }
+static inline V clamp(V a, V low, V high) {
+  return _mm512_min_ps(_mm512_max_ps(a, low), high);
+}
 // a where h >= threshold, else b
 static inline V fired(V h, V threshold, V a, V b) {
   return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(h, threshold, _CMP_GE_OQ), b, a);
@@ -39,12 +44,24 @@ static inline void store(uint16_t* p, V v) {
 #else
 using V = __m256;
 constexpr int64_t W = 8;
-extern "C" V Sleef_expf8_u10(V);
 static inline V load(const float* p) { return _mm256_loadu_ps(p); }
 static inline void store(float* p, V v) { _mm256_storeu_ps(p, v); }
 static inline V all(float f) { return _mm256_set1_ps(f); }
 static inline V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
-static inline V expv(V a) { return Sleef_expf8_u10(a); }
+static inline V nearest(V a) {
+  return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+static inline V power(__m256i q) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(q, _mm256_set1_epi32(127)), 23));
+}
+static inline V times_power(V a, V q) {
+  // In two factors, as one of them could overflow.
+  const __m256i whole = _mm256_cvtps_epi32(q), half = _mm256_srai_epi32(whole, 1);
+  return a * power(half) * power(_mm256_sub_epi32(whole, half));
+}
+static inline V clamp(V a, V low, V high) {
+  return _mm256_min_ps(_mm256_max_ps(a, low), high);
+}
 static inline V fired(V h, V threshold, V a, V b) {
   return _mm256_blendv_ps(b, a, _mm256_cmp_ps(h, threshold, _CMP_GE_OQ));
 }
@@ -62,7 +79,35 @@ static inline void store(uint16_t* p, V v) {
 }
 #endif
 
+static inline float wide(float x) { return x; }
+static inline float wide(uint16_t x) {
+  const uint32_t bits = (uint32_t)x << 16;
+  float y;
+  std::memcpy(&y, &bits, 4);
+  return y;
+}
+static inline void put(float* p, float x) { *p = x; }
+static inline void put(uint16_t* p, float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  *p = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+}
+
 constexpr int64_t MOST_STEPS = 32;
+
+// e to the a with torch's rounding: reduction by ln 2 in two parts, then a polynomial.
+static inline V expv(V a) {
+  a = clamp(a, all(-104.0f), all(104.0f));
+  const V q = nearest(a * all(1.44269504088896340736f));
+  V s = fma(q, all(-0.693145751953125f), a);
+  s = fma(q, all(-1.428606765330187045e-06f), s);
+  V u = fma(all(0.000198527617612853646278381f), s, all(0.00139304355252534151077271f));
+  u = fma(u, s, all(0.00833336077630519866943359f));
+  u = fma(u, s, all(0.0416664853692054748535156f));
+  u = fma(u, s, all(0.166666671633720397949219f));
+  u = fma(u, s, all(0.5f));
+  return times_power(all(1.0f) + fma(s * s, u, s), q);
+}
 
 // The last n < W elements of a plane; the lanes do not see each other.
 template <typename E>
@@ -191,57 +236,79 @@ extern "C" void lif_backward(const void* x, int64_t stride, const void* grad, vo
     run_backward<float>(x, stride, grad, out, T, M, level, alpha, bn, from, to);
 }
 
-// Batch norm and 3x3 max-pooling with stride 2 and padding 1 of planes from (inclusive) to to
-// (exclusive), H x W, both even; place is where in its window (0 to 8) each maximum stands.
-extern "C" void pool_forward(const float* x, float* out, uint8_t* place, int64_t H, int64_t width,
-                             const float* scale, const float* shift, int64_t channels,
-                             int64_t from, int64_t to) {
+template <typename E>
+static void pool(const E* x, E* out, uint8_t* place, int64_t H, int64_t width, const float* scale,
+                 const float* shift, int64_t channels, int64_t from, int64_t to) {
   const int64_t oh = H / 2, ow = width / 2, row = ow + 1;
   // Columns 2w - 1 and 2w of each row apart, so that a window reads neighbours; -inf around.
-  std::vector<float> left((H + 2) * row, -__builtin_inff()), middle(left);
+  std::vector<float> left((H + 2) * row, -__builtin_inff()), middle(left), best(ow);
   std::vector<int32_t> at(ow);
   for (int64_t p = from; p < to; p++) {
     const float a = scale[p % channels], b = shift[p % channels];
     for (int64_t h = 0; h < H; h++) {
-      const float* in = x + (p * H + h) * width;
+      const E* in = x + (p * H + h) * width;
       float *l = left.data() + (h + 1) * row, *m = middle.data() + (h + 1) * row;
       for (int64_t w = 0; w < ow; w++) {
-        m[w] = __builtin_fmaf(in[2 * w], a, b);
-        l[w + 1] = __builtin_fmaf(in[2 * w + 1], a, b);
+        m[w] = __builtin_fmaf(wide(in[2 * w]), a, b);
+        l[w + 1] = __builtin_fmaf(wide(in[2 * w + 1]), a, b);
       }
     }
     for (int64_t h = 0; h < oh; h++) {
-      float* best = out + (p * oh + h) * ow;
-      std::fill(best, best + ow, -__builtin_inff());
+      std::fill(best.begin(), best.end(), -__builtin_inff());
       std::fill(at.begin(), at.end(), 4);
+      float* most = best.data();
+      int32_t* where = at.data();
       for (int32_t k = 0; k < 9; k++) {
         const float* in = (k % 3 == 1 ? middle : left).data() + (2 * h + k / 3) * row + k % 3 / 2;
-        int32_t* where = at.data();
         // The first of equal values stays, as in torch.
         for (int64_t w = 0; w < ow; w++) {
-          const bool more = in[w] > best[w];
-          best[w] = more ? in[w] : best[w];
+          const bool more = in[w] > most[w];
+          most[w] = more ? in[w] : most[w];
           where[w] = more ? k : where[w];
         }
       }
-      std::copy(at.begin(), at.end(), place + (p * oh + h) * ow);
+      const int64_t start = (p * oh + h) * ow;
+      for (int64_t w = 0; w < ow; w++) put(out + start + w, most[w]);
+      std::copy(at.begin(), at.end(), place + start);
     }
   }
 }
 
-extern "C" void pool_backward(const float* grad, const uint8_t* place, float* out, int64_t H,
-                              int64_t width, const float* inverse, const float* weight,
-                              int64_t channels, int64_t from, int64_t to) {
+template <typename E>
+static void unpool(const E* grad, const uint8_t* place, E* out, int64_t H, int64_t width,
+                   const float* inverse, const float* weight, int64_t channels, int64_t from,
+                   int64_t to) {
   const int64_t oh = H / 2, ow = width / 2;
+  std::vector<float> plane(H * width);
   for (int64_t p = from; p < to; p++) {
-    float* plane = out + p * H * width;
-    std::memset(plane, 0, H * width * sizeof(float));
+    std::fill(plane.begin(), plane.end(), 0.0f);
     for (int64_t h = 0; h < oh; h++)
       for (int64_t w = 0; w < ow; w++) {
         const int64_t i = (p * oh + h) * ow + w;
-        plane[(2 * h + place[i] / 3 - 1) * width + 2 * w + place[i] % 3 - 1] += grad[i];
+        plane[(2 * h + place[i] / 3 - 1) * width + 2 * w + place[i] % 3 - 1] += wide(grad[i]);
       }
     const float a = inverse[p % channels], b = weight[p % channels];
-    for (int64_t i = 0; i < H * width; i++) plane[i] = plane[i] * a * b;
+    for (int64_t i = 0; i < H * width; i++) put(out + p * H * width + i, plane[i] * a * b);
   }
+}
+
+// Batch norm and 3x3 max-pooling with stride 2 and padding 1 of planes from (inclusive) to to
+// (exclusive), H x W, both even; place is where in its window (0 to 8) each maximum stands.
+extern "C" void pool_forward(const void* x, void* out, uint8_t* place, int64_t H, int64_t width,
+                             int narrow, const float* scale, const float* shift, int64_t channels,
+                             int64_t from, int64_t to) {
+  if (narrow)
+    pool((const uint16_t*)x, (uint16_t*)out, place, H, width, scale, shift, channels, from, to);
+  else
+    pool((const float*)x, (float*)out, place, H, width, scale, shift, channels, from, to);
+}
+
+extern "C" void pool_backward(const void* grad, const uint8_t* place, void* out, int64_t H,
+                              int64_t width, int narrow, const float* inverse,
+                              const float* weight, int64_t channels, int64_t from, int64_t to) {
+  if (narrow)
+    unpool((const uint16_t*)grad, place, (uint16_t*)out, H, width, inverse, weight, channels,
+           from, to);
+  else
+    unpool((const float*)grad, place, (float*)out, H, width, inverse, weight, channels, from, to);
 }

@@ -35,11 +35,11 @@ _SIGNATURES = {
         *(c_void_p, c_void_p, c_void_p, c_void_p, c_int64, c_int64, *_RANGE),
     ),
     "pool_forward": (
-        *(c_void_p, c_void_p, c_void_p, c_int64, c_int64),
+        *(c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int),
         *(c_void_p, c_void_p, c_int64, *_RANGE),
     ),
     "pool_backward": (
-        *(c_void_p, c_void_p, c_void_p, c_int64, c_int64),
+        *(c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int),
         *(c_void_p, c_void_p, c_int64, *_RANGE),
     ),
 }
@@ -63,10 +63,9 @@ def build(folder: Path) -> Path | None:
     cxx = compiler()
     if flags is None or cxx is None:
         return None
-    libraries = Path(torch.__file__).parent / "lib"
     command = [cxx, "-O3", *flags, "-ffp-contract=off", "-std=c++17", "-shared", "-fPIC"]
-    command += [str(SOURCE), f"-L{libraries}", "-ltorch_cpu", f"-Wl,-rpath,{libraries}"]
-    content = SOURCE.read_bytes() + repr((command, torch.__version__)).encode()
+    command += [str(SOURCE)]
+    content = SOURCE.read_bytes() + repr(command).encode()
     target = folder / f"lif-{hashlib.sha256(content).hexdigest()[:16]}.so"
     if target.exists():
         return target

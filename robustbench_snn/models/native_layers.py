@@ -123,7 +123,9 @@ class NativePool(Function):
         n, c, h, w = x.shape
         out = x.new_empty(n, c, h // 2, w // 2)
         place = torch.empty(out.shape, dtype=torch.uint8)
-        given = (x.data_ptr(), out.data_ptr(), place.data_ptr(), h, w, *pointers(norm[:2]), c)
+        narrow = int(x.dtype == torch.bfloat16)
+        places = (x.data_ptr(), out.data_ptr(), place.data_ptr())
+        given = (*places, h, w, narrow, *pointers(norm[:2]), c)
         spread(lambda a, b: native.pool_forward(*given, a // h // w, b // h // w), x.numel(), h * w)
         ctx.save_for_backward(place)
         ctx.constants = native, norm, x.shape
@@ -136,7 +138,9 @@ class NativePool(Function):
         native, norm, (n, c, h, w) = ctx.constants
         grad = grads[0].contiguous()
         out = grad.new_empty(n, c, h, w)
-        given = (grad.data_ptr(), place.data_ptr(), out.data_ptr(), h, w, *pointers(norm[2:]), c)
+        narrow = int(grad.dtype == torch.bfloat16)
+        places = (grad.data_ptr(), place.data_ptr(), out.data_ptr())
+        given = (*places, h, w, narrow, *pointers(norm[2:]), c)
         spread(
             lambda a, b: native.pool_backward(*given, a // h // w, b // h // w), out.numel(), h * w
         )

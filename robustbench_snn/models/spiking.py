@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from robustbench_snn.models.neuron import LIF, active_library
 
+DTYPES = (torch.float32, torch.bfloat16)  # of the compiled layers
+
 
 def lif(v_threshold: float = 1.0) -> LIF:
     """The neuron of all three families: see :class:`LIF`."""
@@ -56,7 +58,7 @@ def _pooled(y: Tensor, pool: nn.Module, bn: nn.Module | None = None) -> Tensor |
     if type(pool) is not nn.MaxPool2d or tuple(getattr(pool, s) for s in settings) != known:
         return None
     even = y.dim() == 4 and y.shape[2] % 2 == 0 and y.shape[3] % 2 == 0
-    plain = y.device.type == "cpu" and y.dtype == torch.float32 and y.is_contiguous()
+    plain = y.device.type == "cpu" and y.dtype in DTYPES and y.is_contiguous()
     native = active_library()
     if native is None or not (even and plain and _is_bare(pool)):
         return None
@@ -81,8 +83,7 @@ def fire(node: nn.Module, x: Tensor, conv: nn.Module, bn: nn.Module) -> Tensor:
         y = over_time(x, conv)
         norm = frozen(bn)
         # Steps of a static image share their norm, whose gradient then follows their sum.
-        several = y.stride(0) != 0 and y.dtype == torch.float32 and y[0].is_contiguous()
-        if norm and several and fits(y, node.tau):
+        if norm and y.stride(0) != 0 and y[0].is_contiguous() and fits(y, node.tau):
             alpha = float(node.surrogate_function.alpha)
             return NativeLIF.apply(y, node.v_threshold, alpha, native, norm)
         return node(over_time(y, bn))

@@ -152,7 +152,7 @@ class SpiLiFormer(QKFormer):
 
     def feedback(self, output: Tensor) -> Tensor:
         """Masked feedback signal ``(M_e - M_i) * O`` (Eq. 12-14): ``[T, B, D, N]``."""
-        tokens = output.flatten(3)
+        tokens = output.flatten(3).to(self.prompt1.dtype)
         return (self.mask(tokens, self.prompt1) - self.mask(tokens, self.prompt2)) * tokens
 
     def decode(self, signal: Tensor) -> list[Tensor]:

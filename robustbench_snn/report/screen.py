@@ -150,7 +150,8 @@ def print_table(found: Sequence[Line], config: RunConfig, text: str) -> None:
         text: caption below it.
     """
     records = [line.record() for line in found]
-    columns = [name for name in COLUMNS if name != "flags" or any(r["flags"] for r in records)]
+    always = set(COLUMNS) - {"agreement", "flags"}
+    columns = [name for name in COLUMNS if name in always or any(r[name] for r in records)]
     if all(line.attack == CLEAN for line in found):
         columns = [name for name in columns if not name.startswith("robust")]
     if sys.stdout.isatty():

@@ -15,7 +15,7 @@ from robustbench_snn.presets import CORRUPTION_TEXTS
 from robustbench_snn.report.tables import format_accuracy
 
 UNTRAINED = "untrained weights: not a result"
-COLUMNS = ("model", "attack", "n", "clean % [95 % CI]", "robust % [95 % CI]", "flags")
+COLUMNS = ("model", "attack", "n", "clean % [95 % CI]", "robust % [95 % CI]", "agreement", "flags")
 
 _ALWAYS_SHOWN = {"step_size": "step", "alpha": "step", "steps": "steps"}
 _TELLING = ("loss", "queries", "draws", "source")
@@ -32,6 +32,8 @@ class Line:
         attack: name and parameters.
         n, clean, robust: samples done, and how many were right before and after the attack.
         failed: shards without numbers.
+        checked, agree: adversarial images that a faster path was asked about too, and those on
+            which it agrees with the exact one.
         flags: union of the flags of all shards.
     """
 
@@ -41,6 +43,8 @@ class Line:
     clean: int = 0
     robust: int = 0
     failed: int = 0
+    checked: int = 0
+    agree: int = 0
     flags: list[str] = field(default_factory=list)
 
     def add(self, row: Mapping[str, Any]) -> None:
@@ -52,6 +56,8 @@ class Line:
         self.n += row["n"]
         self.clean += row["correct_clean"]
         self.robust += row["correct_adv"]
+        self.checked += row.get("fast_checked") or 0
+        self.agree += row.get("fast_agree") or 0
 
     def record(self) -> dict[str, str]:
         """The line as text under ``COLUMNS``."""
@@ -60,7 +66,11 @@ class Line:
             shown.append(f"{self.failed} failed shard{'s' if self.failed > 1 else ''}")
         clean = format_accuracy(self.clean, self.n) if self.n else ""
         robust = format_accuracy(self.robust, self.n) if self.n and self.attack != CLEAN else ""
-        values = (self.model, describe(self.attack), str(self.n), clean, robust, ", ".join(shown))
+        agreement = (
+            f"{100 * self.agree / self.checked:.1f} % of {self.checked}" if self.checked else ""
+        )
+        what = (self.model, describe(self.attack), str(self.n))
+        values = (*what, clean, robust, agreement, ", ".join(shown))
         return dict(zip(COLUMNS, values, strict=True))
 
 
@@ -113,6 +123,12 @@ def caption(config: RunConfig, rows: Sequence[Mapping[str, Any]]) -> str:
         f"ε in pixel units of images in [0, 1]; adversarial images clamped to "
         f"{every('clamp')}; {_iterate(config)}; seed {config.seed}; Wilson intervals."
     )
+    narrow = sorted({row["precision"] for row in rows if row.get("precision")} - {"float32"})
+    if narrow:
+        text += (
+            f" {narrow[0]}: attacks follow gradients of lower precision, all predictions are "
+            "float32; agreement: adversarial images on which both precisions predict the same."
+        )
     layers = set(filter(None, every("ssa_proj_lif").split(", ")))
     return text + (f" ssa_proj_lif {', '.join(sorted(layers))}." if layers else "")
 
@@ -140,7 +156,7 @@ def command(config: RunConfig, named: Sequence[str] = (), **changes: str) -> str
     words = ["python", "-m", "robustbench_snn.run"]
     for name in named:
         words += ["--model", name]
-    for key in ("dataset", "split", "data_dir", "weights", "n", "seed", "out"):
+    for key in ("dataset", "split", "data_dir", "weights", "n", "seed", "out", "fast"):
         value = getattr(config, key)
         if value != getattr(plain, key):
             words += [f"--{key.replace('_', '-')}", str(value)]

@@ -122,7 +122,7 @@ class SuiteWorker(Worker):
         found, size, retries = with_backoff(
             lambda size: self._attacked(model, part, cell, size), self.config.batch_size, fixed
         )
-        row = self._row(task, cell, part, found.measured, found.health)
+        row = self._row(task, cell, part, found.measured, found.health, {})
         row |= {"n": len(part.ids), "started_at": started, "batch_size": size}
         row |= {"oom_retries": retries, "cost_shared_by": 1, "peak_memory_bytes": self._peak()}
         fooled = found.measured.scores.predicted != part.y
