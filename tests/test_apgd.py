@@ -8,7 +8,8 @@ from attack_nets import conv_net, images, spiking_net
 from plain_cnn import cached, unseen
 from torch import nn
 
-from robustbench_snn.attacks import build, group, make_spec
+from robustbench_snn.attack_spec import AttackSpec
+from robustbench_snn.attacks import build, group, make_spec, transfer
 from robustbench_snn.attacks.apgd import checkpoints
 from robustbench_snn.attacks.losses import LOSSES, margin
 from robustbench_snn.attacks.sapgd import descend
@@ -203,14 +204,25 @@ def test_estimators_in_attacks_leave_the_model_as_it_was(name, estimator):
     assert int((net(found).argmax(1) != y).sum()) > 0
 
 
-def test_assg_in_sapgd_does_not_depend_on_the_batch():
+ASSG, PDSG = "assg:target=0.425:relax=1.5:beta=0.9", "pdsg:over=sample"
+
+
+@pytest.mark.parametrize("estimator", [ASSG, PDSG])
+@pytest.mark.parametrize("name", ["sapgd", "transfer"])
+def test_adaptive_estimators_do_not_depend_on_the_batch(name, estimator, monkeypatch):
     net = spiking_net()
+    given = {"step_size": 0.01, "source": "other"} if name == "transfer" else {}
+    spec = AttackSpec(
+        name, make_spec(name, {"eps": 0.05, "steps": 10, "estimator": estimator}).params | given
+    )
+    monkeypatch.setattr(transfer, "load_source", lambda *_: net)
     x, _, ids = images(12)
     y = net(x).argmax(1)
-    spec = make_spec("sapgd", {"eps": 0.05, "estimator": "assg", "steps": 10})
-    whole = build("sapgd").perturb(net, x, y, ids, [spec])[0]
+    # One is wrong already, and some fall before the end.
+    y[0] = (y[0] + 1) % 10
+    whole = build(spec.name).perturb(net, x, y, ids, [spec])[0]
     parts = [
-        build("sapgd").perturb(net, x[i : i + 1], y[i : i + 1], ids[i : i + 1], [spec])[0]
+        build(spec.name).perturb(net, x[i : i + 1], y[i : i + 1], ids[i : i + 1], [spec])[0]
         for i in range(12)
     ]
     same = (net(torch.cat(parts)).argmax(1) != y) == (net(whole).argmax(1) != y)

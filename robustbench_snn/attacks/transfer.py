@@ -15,7 +15,7 @@ from robustbench_snn.attacks.ball import Ball
 from robustbench_snn.attacks.base import Attack, Perturbed, cross_entropy_gradient, gradient_health
 from robustbench_snn.attacks.health import AttackHealth
 from robustbench_snn.attacks.losses import margin
-from robustbench_snn.attacks.pursuit import Pursuit
+from robustbench_snn.attacks.pursuit import Gradients, Pursuit
 from robustbench_snn.errors import UsageError
 from robustbench_snn.estimators.install import installed
 
@@ -44,7 +44,9 @@ class Transfer(Attack):
         pursuit, health = Pursuit(model, x, y, ids), AttackHealth(forward_calls=1)
         rows = pursuit.standing
         point = ball.inner_start(x[rows], self.seed, pursuit.ids_of(rows), 0)
-        with installed(source, str(params["estimator"]), x[:PROBE]):
+        with installed(source, str(params["estimator"]), x[:PROBE]) as active:
+            active.restart()
+            separable = Gradients(source, active, "ce").separable
             for step in range(1, int(params["steps"]) + 1):
                 if not len(rows):
                     break
@@ -57,7 +59,9 @@ class Transfer(Attack):
                 with torch.no_grad():
                     pursuit.take(rows, point, margin(model(point), y[rows]))
                 left = (pursuit.margin[rows] >= 0).nonzero()[:, 0]
-                rows, point = rows[left], point[left]
+                if separable and len(left) < len(rows):
+                    rows, point = rows[left], point[left]
+                    active.select(left)
         return Perturbed(pursuit.found, health)
 
 
