@@ -82,6 +82,10 @@ def test_d12_surrogate_sensitivity():
     found["atan:alpha=2"] = 0.1
     assert rules.surrogate_sensitivity(found, "training", 8 / 255).status == "warn"
     assert rules.surrogate_sensitivity({}, "training", 8 / 255).status == "skipped"
+    for left, expected in ((0.08, "warn"), (0.04, "info")):
+        lowered = rules.surrogate_sensitivity(found, "training", 4 / 255, left)
+        assert lowered.status == expected
+    assert "at the suite's eps the training surrogate leaves 4.0 %" in lowered.figure
 
 
 def test_d14_loss_choice():

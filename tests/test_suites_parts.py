@@ -36,6 +36,16 @@ def test_printed_suites_read_back_to_themselves(name, capsys, tmp_path):
     assert capsys.readouterr().out == printed
 
 
+def test_a_printed_suite_keeps_every_digit(capsys, tmp_path):
+    path = tmp_path / "thirds.toml"
+    path.write_text('eps = 0.0123456789\n[curve]\nn = 8\neps = ["1/510", "1/255", 0.3]\n')
+    assert run(["--suite", str(path), "--print-config"]) == 0
+    printed = tmp_path / "printed.toml"
+    printed.write_text(capsys.readouterr().out)
+    first, second = read_suite(str(path)), read_suite(str(printed))
+    assert (first.eps, first.curve.eps) == (second.eps, second.curve.eps)
+
+
 def test_paper_is_table_4_to_the_letter():
     full = [attack_at(table, 8 / 255) for table in read_suite("paper").full]
     assert [spec.params["eps"] for spec in full if spec.name == "fgsm"] == [0.05, 0.1, 0.2, 0.3]

@@ -89,6 +89,7 @@ def judged(
     defended: bool,
     accuracy: Mapping[str, float],
     screen_eps: float,
+    left: float | None = None,
 ) -> list[Finding]:
     """D1 to D9, D12, D14, D16 and D18 from the outcomes of ``probe.specs()``.
 
@@ -99,6 +100,7 @@ def judged(
         defended: whether the card says the model was trained adversarially.
         accuracy: of the screen, by estimator.
         screen_eps: at which the screen compared them.
+        left: what the training surrogate left in the screen at the suite's eps, if larger.
     """
     right = {spec: outcome.robust for spec, outcome in found.items()}
     worst = probe.worst
@@ -128,7 +130,7 @@ def judged(
         else skipped("D5", "no rise above 2 SE", "last iterates of a random encoder are noise"),
         _converged(found, pgd),
         rules.transfer([right[s] for s in probe.transfers if s in right], _white_box(right, pgd)),
-        rules.surrogate_sensitivity(accuracy, "training", screen_eps),
+        rules.surrogate_sensitivity(accuracy, "training", screen_eps, left),
         _kept(found, probe),
     ]
     return sorted(findings, key=lambda finding: int(finding.id[1:]))

@@ -55,6 +55,7 @@ def diagnose(run: ModelRun) -> Diagnosis:
         "adversarial" in model.card.note.lower(),
         ranking.accuracy if ranking else {},
         ranking.eps if ranking else 0.0,
+        ranking.left if ranking else None,
     )
     clean = run.worker.clean(run.tasks[0])
     x, y = run.worker.tensors(clean.x[:MEASURED], clean.y[:MEASURED])

@@ -9,6 +9,11 @@ from typing import Any
 import numpy as np
 
 
+def levels(eps: float) -> str:
+    """A distance of a curve as ``0.5/255``."""
+    return f"{255 * eps:g}/255"
+
+
 def eps50(points: Sequence[Mapping[str, Any]]) -> float:
     """The eps at which accuracy has fallen to half of clean accuracy, linear between points.
 

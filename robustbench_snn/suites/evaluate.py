@@ -17,6 +17,7 @@ from robustbench_snn.estimators.install import spiking_units
 from robustbench_snn.plan import DataIdentity, ModelIdentity, Task
 from robustbench_snn.provenance import new_run_id
 from robustbench_snn.runner import follows_single_gradients, prepare
+from robustbench_snn.suites.curves import levels
 from robustbench_snn.suites.outcomes import Outcome, measured
 from robustbench_snn.suites.reevaluate import Verdict, other_batch_size, reevaluate
 from robustbench_snn.suites.screen import Ranking, screened
@@ -208,7 +209,7 @@ class ModelRun:
             self.say(f"  {log.label}: {log.reason}")
         elif log.attacked:
             left = log.attacked - log.fooled
-            where = f"ε {format_distance(log.eps)}"
+            where = f"ε {levels(log.eps)}"
             self.say(f"  {where} {log.label}: {log.attacked} -> {left}  ({log.seconds:.0f} s)")
 
     def _curve(self) -> None:

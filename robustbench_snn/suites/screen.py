@@ -33,6 +33,8 @@ class Ranking:
         split, n: on what.
         refused: reasons of those that are not applicable, by name.
         seconds, gradients: what the screen cost.
+        left: what the training surrogate leaves standing at the suite's own eps, as a fraction,
+            where ``eps`` had to be smaller; None where it had not.
     """
 
     names: tuple[str, ...]
@@ -43,6 +45,7 @@ class Ranking:
     refused: dict[str, str]
     seconds: float = 0.0
     gradients: int = 0
+    left: float | None = None
 
 
 def screened(suite: Suite, config: RunConfig, worker: Worker, model: ModelIdentity) -> Ranking:
@@ -86,6 +89,7 @@ def screened(suite: Suite, config: RunConfig, worker: Worker, model: ModelIdenti
         refused,
         sum(outcome.seconds for outcome in [*spent, *found.values()]),
         sum(outcome.gradients for outcome in [*spent, *found.values()]),
+        spent[0].accuracy if spent else None,
     )
 
 

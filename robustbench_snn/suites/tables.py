@@ -10,7 +10,7 @@ from typing import Any
 
 from robustbench_snn.attack_spec import format_distance
 from robustbench_snn.report.tables import format_accuracy, to_csv, to_markdown
-from robustbench_snn.suites.curves import eps50, eps50_band
+from robustbench_snn.suites.curves import eps50, eps50_band, levels
 
 Row = Mapping[str, Any]
 
@@ -86,7 +86,7 @@ def _idle(log: Mapping[str, Any]) -> bool:
 def _step(log: Mapping[str, Any]) -> dict[str, str]:
     failed = f"failed on {log['failed']} samples" if log["failed"] else ""
     return {
-        "eps": format_distance(log["eps"]),
+        "eps": levels(log["eps"]),
         "step": log["label"],
         "given": str(log["attacked"]),
         "fooled": str(log["fooled"]),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from robustbench_snn.attack_spec import AttackSpec, format_param
+from robustbench_snn.attack_spec import AttackSpec, format_distance, format_param
 from robustbench_snn.config import RunConfig
 from robustbench_snn.presets import AttackTable, to_toml, toml_value
 from robustbench_snn.suites.spec import OTHERS, SCREENED, Suite, attack_at
@@ -38,7 +38,7 @@ def _head(suite: Suite) -> list[str]:
     lines = [f"suite = {toml_value(suite.name)}"]
     if suite.summary:
         lines.append(f"summary = {toml_value(suite.summary)}")
-    lines.append(f"eps = {toml_value(format_param('eps', suite.eps))}")
+    lines.append(f"eps = {toml_value(_distance(suite.eps))}")
     return [*lines, f"needs_spikes = {toml_value(suite.needs_spikes)}"]
 
 
@@ -49,7 +49,7 @@ def _tables(suite: Suite) -> list[str]:
     lines += _part("probes", suite.probes)
     lines += _part("times", suite.times)
     if suite.curve.n:
-        eps = [format_param("eps", value) for value in suite.curve.eps]
+        eps = [_distance(value) for value in suite.curve.eps]
         lines += ["", "[curve]", f"n = {suite.curve.n}", f"eps = {toml_value(eps)}"]
         lines += _attacks("curve.full", suite.curve.full, None)
         lines += _attacks("curve.step", suite.curve.step, None)
@@ -58,6 +58,12 @@ def _tables(suite: Suite) -> list[str]:
 
 def _without_attacks(config: RunConfig) -> dict[str, Any]:
     return {f.name: getattr(config, f.name) for f in fields(config)} | {"attacks": ()}
+
+
+def _distance(value: float) -> str | float:
+    """``"8/255"`` where that is exact, else every digit."""
+    text = format_distance(value)
+    return text if text.endswith("/255") else value
 
 
 def _attacks(place: str, tables: Iterable[AttackTable], eps: float | None) -> list[str]:
