@@ -10,6 +10,7 @@ a results folder that this script and ``robustbench_snn.compare`` read.
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 from evaluation import FIGURES, PRESETS, tables_beside
 
+from robustbench_snn.compare import Side, outcomes, table
 from robustbench_snn.errors import UsageError
 from robustbench_snn.store import shard_path
 from robustbench_snn.suites import figure, tables
@@ -35,6 +37,15 @@ def keep_rows(rows: Sequence[Mapping[str, Any]], results: Path, folder: Path) ->
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(content)
     return folder
+
+
+def write_pairs(folder: Path, dataset: str, path: Path) -> Path:
+    """Paired tests between the models of the results folder ``folder``, as Markdown."""
+    found = outcomes(folder, dataset)
+    sides = [Side(name, right) for name, right in found.items()]
+    tables = [table(a, b) for a, b in itertools.combinations(sides, 2)]
+    path.write_text("\n\n".join(tables) + "\n", encoding="utf-8")
+    return path
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -66,7 +77,10 @@ def main(argv: list[str] | None = None) -> int:
             raise UsageError(f"no finished suite '{name}' on '{options.dataset}' has a curve.")
         folder, stem = tables_beside(options.figures), f"{name}-{options.dataset}"
         written = tables.write(rows, folder, stem, "python experiments/epsilon_curve.py")
-        written += [keep_rows(rows, results, folder / stem)]
+        kept = keep_rows(rows, results, folder / stem)
+        written += [kept]
+        if len(rows) > 1:
+            written += [write_pairs(kept, options.dataset, folder / f"{stem}_paired.md")]
         written += figure.write(drawn, options.figures, f"epsilon_curve_{options.dataset}")
         for path in written:
             print(f"wrote {path}")

@@ -69,11 +69,18 @@ def comparison(options: argparse.Namespace) -> str:
     Raises:
         UsageError: a side cannot be found, or the sides have nothing in common.
     """
+    return table(*sides(options), options.attack or "")
+
+
+def table(a: Side, b: Side, attack: str = "") -> str:
+    """Every measurement that ``a`` and ``b`` share and that starts with ``attack``, as Markdown.
+
+    Raises:
+        UsageError: the sides have nothing in common.
+    """
     from robustbench_snn.report.tables import to_markdown
 
-    a, b = sides(options)
-    common = [what for what in a.right if what in b.right]
-    common = [what for what in common if what.startswith(options.attack or "")]
+    common = [what for what in a.right if what in b.right and what.startswith(attack)]
     records = [record for what in common if (record := paired(what, a.right[what], b.right[what]))]
     if not records:
         raise UsageError(
@@ -169,10 +176,11 @@ def _add_suite(found: dict[str, Right], row: Mapping[Any, Any]) -> None:
 
     found.setdefault("clean", right(row["clean"]))
     found[f"{title}{255 * row['eps']:g}/255, plain"] = right(row["plain"])
-    found[f"{title}{255 * row['eps']:g}/255, worst case"] = right(row["robust"])
-    for eps in sorted({point["eps"] for point in json.loads(row["curves"])} - {0.0, row["eps"]}):
-        broken = row["broken_eps"][: row["n_curve"]]
-        found[f"{title}{255 * eps:g}/255, worst case"] = right(broken > eps)
+    curve = {point["eps"] for point in json.loads(row["curves"])} - {0.0}
+    for eps in sorted({row["eps"], *curve}):
+        standing = row["broken_eps"][: row["n_curve"]] > eps
+        outcomes = row["robust"] if eps == row["eps"] else standing
+        found[f"{title}{255 * eps:g}/255, worst case"] = right(outcomes)
 
 
 def _add_runs(found: dict[str, dict[str, Right]], samples: Any) -> None:

@@ -271,7 +271,11 @@ assert "torch" not in sys.modules
         assert done.returncode == 0, done.stderr
     names = {path.suffix for path in (tmp_path / "one").glob("epsilon_curve_digit-scenes*")}
     assert names == {".pdf", ".png", ".csv", ".json"}
-    for name in ("small-digit-scenes.md", "epsilon_curve_digit-scenes.csv"):
+    for name in (
+        "small-digit-scenes.md",
+        "small-digit-scenes_paired.md",
+        "epsilon_curve_digit-scenes.csv",
+    ):
         first, second = ((tmp_path / at / name).read_bytes() for at in ("one", "two"))
         assert first == second
 
