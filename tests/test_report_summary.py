@@ -39,6 +39,7 @@ def test_shards_add_up():
         "n": "150",
         "clean % [95 % CI]": format_accuracy(130, 150),
         "robust % [95 % CI]": format_accuracy(35, 150),
+        "agreement": "",
         "flags": "zero-grad, norm",
     }
 

@@ -56,7 +56,7 @@ def test_one_row_per_model_attack_and_shard(config):
 def gradient_columns(frame):
     """Columns a row on clean images, without gradients or without a checkout has no value for."""
     known = {"zero_grad_frac", "nonfinite_grad_frac", "zero_pixel_frac", "error", "severity"}
-    kinds = ("git_", "corruption")
+    kinds = ("git_", "corruption", "fast_")
     return [name for name in frame.columns if name in known or name.startswith(kinds)]
 
 
