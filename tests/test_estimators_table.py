@@ -17,6 +17,12 @@ name = "sapgd"
 eps = "4/255"
 steps = 5
 estimator = ["training", "ste", "atan:2"]
+
+[[attack]]
+name = "sapgd"
+eps = "4/255"
+steps = 5
+restarts = 3
 """
 
 
@@ -45,6 +51,8 @@ def test_from_a_run_to_the_files(tmp_path):
     (table,) = load(tmp_path / "out", preset, "digit-scenes")
     assert set(table.right) == {"training", "ste", "atan:alpha=2"}
     assert [len(right) for right in table.right.values()] == [24, 24, 24]
+    assert list(table.repeated) == ["training, 3 starts"]
+    assert not (table.repeated["training, 3 starts"] & ~table.right["training"]).any()
     sums = [int(right.sum()) for right in table.right.values()]
     assert sums == sorted(sums)
     text = report([table], preset, "make it")
@@ -52,7 +60,7 @@ def test_from_a_run_to_the_files(tmp_path):
     assert "estimator=" not in text
     paths = write([table], preset, tmp_path / "tables", "estimators", "make it")
     lines = paths[2].read_text().splitlines()
-    assert lines[0] == "model,sample,atan:alpha=2,ste,training"
+    assert lines[0] == 'model,sample,atan:alpha=2,ste,training,"training, 3 starts"'
     assert len(lines) == 25
     assert sum(int(line.split(",")[3]) for line in lines[1:]) == int(table.right["ste"].sum())
 
