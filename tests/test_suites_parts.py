@@ -72,6 +72,7 @@ def test_reliable_holds_what_its_description_says():
         "rga",
         "hart",
         "apgd dlr",
+        "sapgd ce training from 10 starts",
         "dlr-targeted",
         "square",
         "transfer from sdt-tiny",

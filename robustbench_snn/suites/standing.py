@@ -85,4 +85,6 @@ def short_label(spec: AttackSpec) -> str:
     parts = [spec.name, str(params.get("loss", ""))]
     parts.append(str(params.get("estimator", "")) if "source" not in params else "")
     parts.append("from " + str(params["source"]).partition("@")[0] if "source" in params else "")
+    starts = int(params.get("restarts", 1))
+    parts.append(f"from {starts} starts" if starts > 1 else "")
     return " ".join(part for part in parts if part)
