@@ -288,14 +288,20 @@ def missing(tasks: Sequence[Task]) -> tuple[list[Task], list[str]]:
     return left, notes
 
 
+def work(cells: Sequence[Cell]) -> tuple[int, int]:
+    """(gradients, forward passes beside them) of one computation per sample."""
+    gradients = [0 if cell.spec == CLEAN else _gradients(cell.spec) for cell in cells]
+    alone = max(int(cell.spec.params.get(k, 0)) for cell in cells for k in ("queries", "draws"))
+    return max(gradients), alone + len(cells)
+
+
 def forwards(cells: Sequence[Cell]) -> int:
     """Rough cost of one computation per sample, in forward passes; for progress and estimates.
 
     A gradient costs about three forward passes; every result is predicted once more.
     """
-    gradients = [0 if cell.spec == CLEAN else _gradients(cell.spec) for cell in cells]
-    alone = max(int(cell.spec.params.get(k, 0)) for cell in cells for k in ("queries", "draws"))
-    return 3 * max(gradients) + alone + len(cells)
+    gradients, alone = work(cells)
+    return 3 * gradients + alone
 
 
 def _gradients(spec: AttackSpec) -> int:

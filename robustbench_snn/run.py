@@ -66,6 +66,11 @@ def _main(words: Sequence[str]) -> int:
 
         print(to_toml(config), end="")
         return OK
+    if arguments.plan:
+        from robustbench_snn.cost import estimate
+
+        print(_interruptible(lambda: estimate(config)))
+        return OK
     named = arguments.settings.get("models", ())
     return evaluate(config, notes, named, arguments.quiet)
 

@@ -152,11 +152,22 @@ def run(
 
 
 def prepare(config: RunConfig, worker: Worker, run_id: str) -> Session:
-    """Open every model and its data, check what will be run, and plan.
+    """Open every model and its data, plan, and check what will be run.
 
     Raises:
         UsageError: a model or its data cannot be opened, or too many samples were asked for.
         PreflightRefused: with the reasons of every model that failed.
+    """
+    session = survey(config, worker, run_id)
+    check_models(config, worker, session.todo)
+    return session
+
+
+def survey(config: RunConfig, worker: Worker, run_id: str) -> Session:
+    """Open every model and its data, and plan.
+
+    Raises:
+        UsageError: a model or its data cannot be opened, or too many samples were asked for.
     """
     models, data = [], {}
     for name in config.models:
@@ -167,7 +178,6 @@ def prepare(config: RunConfig, worker: Worker, run_id: str) -> Session:
         )
     tasks = part(plan(config, models, data, worker.device.type), config.shard)
     todo, notes = missing(tasks)
-    check_models(config, worker, todo)
     return Session(
         config=config,
         run_id=run_id,

@@ -231,7 +231,7 @@ class Worker:
             "batch_size": size,
             "oom_retries": retries,
             "cost_shared_by": len(cells),
-            "peak_memory_bytes": self._peak(),
+            "peak_memory_bytes": self.peak(),
         }
         return [
             self._row(task, cell, clean, measured, health, extra) | execution
@@ -310,7 +310,7 @@ class Worker:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
 
-    def _peak(self) -> int:
+    def peak(self) -> int:
         """Bytes: of the group on a GPU, of the process so far on a CPU."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)

@@ -124,7 +124,7 @@ class SuiteWorker(Worker):
         )
         row = self._row(task, cell, part, found.measured, found.health, {})
         row |= {"n": len(part.ids), "started_at": started, "batch_size": size}
-        row |= {"oom_retries": retries, "cost_shared_by": 1, "peak_memory_bytes": self._peak()}
+        row |= {"oom_retries": retries, "cost_shared_by": 1, "peak_memory_bytes": self.peak()}
         fooled = found.measured.scores.predicted != part.y
         row |= {"fooled": int(fooled.sum()), "images": "", "images_sha256": ""}
         if fooled.any():

@@ -1,0 +1,138 @@
+"""Runs cut in parts, put together again; and what a run says it will cost."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from robustbench_snn import RunConfig, cost, make_spec, runner
+from robustbench_snn.config import CLEAN
+from robustbench_snn.errors import UsageError
+from robustbench_snn.merge import main
+from robustbench_snn.run import main as run
+from robustbench_snn.store import Results, read_row, write_shard
+from robustbench_snn.worker import Worker
+
+PLUGIN = str(Path(__file__).parent / "tiny_models.py")
+
+
+@pytest.fixture
+def config(tmp_path):
+    return RunConfig(
+        models=("tiny-a.test", "tiny-b.test"),
+        attacks=(CLEAN, *(make_spec("pgd", {"steps": steps}) for steps in (1, 3))),
+        n=40,
+        batch_size=8,
+        shard_size=16,
+        out=str(tmp_path / "whole"),
+        plugins=(PLUGIN,),
+        device="cpu",
+    )
+
+
+def names(folder):
+    return {path.relative_to(folder) for path in Path(folder).rglob("*.parquet")}
+
+
+def table(out):
+    frame = Results.load(out).frame().sort_values("key")
+    told = ["key", "sample_ids", "pred_clean", "pred_adv", "loss_adv"]
+    return [[list(v) if hasattr(v, "__len__") else v for v in row] for row in frame[told].values]
+
+
+def test_parts_merged_equal_the_whole_run(config, tmp_path, capsys):
+    runner.run(config)
+    folders = [str(tmp_path / f"part{i}") for i in (1, 2, 3, 4)]
+    sizes = [
+        len(runner.run(replace(config, shard=f"{i}/4", out=out)))
+        for i, out in enumerate(folders, start=1)
+    ]
+    assert sizes == [6, 6, 3, 3]  # six tasks of three rows each
+    merged = str(tmp_path / "merged")
+    assert main([merged, *folders]) == 0
+    assert "18 results copied, 0 there already, 0 failed, 0 skipped" in capsys.readouterr().out
+    assert names(merged) == names(config.out)
+    assert table(merged) == table(config.out)
+    stamps = {path: path.stat().st_mtime_ns for path in Path(merged).rglob("*.parquet")}
+    assert main([merged, *folders]) == 0
+    assert "0 results copied, 18 there already" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    assert runner.run(replace(config, out=merged))[0]["status"] == "ok"
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+
+
+def test_more_parts_than_shards_are_refused(config):
+    with pytest.raises(UsageError, match=r"--shard 7/7 cuts the run in 7 parts, .* only 6 shards"):
+        runner.run(replace(config, shard="7/7"))
+
+
+def altered(config, folder, **changes):
+    """A results folder whose first row of ``config.out`` is changed."""
+    source = sorted(Path(config.out).rglob("*pgd*/*.parquet"))[0]
+    row = read_row(source)
+    return write_shard(folder, row["key"], row | changes)
+
+
+def test_failed_results_give_way_to_finished_ones(config, tmp_path, capsys):
+    runner.run(config)
+    failed, merged = str(tmp_path / "failed"), str(tmp_path / "merged")
+    altered(config, failed, status="failed", error="lost")
+    assert main([merged, failed]) == 3
+    assert len(Results.load(merged).failed()) == 1
+    assert main([merged, failed, config.out]) == 3
+    assert main([merged, config.out]) == 0
+    assert len(Results.load(merged).failed()) == 0
+    assert main([merged, failed]) == 0
+    assert len(Results.load(merged).failed()) == 0
+    capsys.readouterr()
+
+
+def test_contradicting_results_and_missing_folders_are_one_sentence(config, tmp_path, capsys):
+    runner.run(config)
+    other, merged = str(tmp_path / "other"), str(tmp_path / "merged")
+    altered(config, other, pred_adv=[0] * 16)
+    assert main([merged, config.out, other]) == 2
+    assert "are results of the same question and differ" in capsys.readouterr().err
+    assert main([merged, str(tmp_path / "nowhere")]) == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_torn_files_are_noted(config, tmp_path, capsys):
+    runner.run(replace(config, models=("tiny-a.test",), n=16))
+    victim = sorted(Path(config.out).rglob("*.parquet"))[0]
+    victim.write_bytes(victim.read_bytes()[:80])
+    assert main([str(tmp_path / "merged"), config.out]) == 0
+    captured = capsys.readouterr()
+    assert "2 results copied, 0 there already, 0 failed, 1 skipped" in captured.out
+    assert "not a whole results file" in captured.err
+
+
+def test_the_plan_counts_what_is_left(config):
+    runner.run(replace(config, n=16))
+    first, second = cost.estimate(config).splitlines()[2:4]
+    # 24 of 40 samples left in shards of 16 and 8: three batches of 8, three gradients each.
+    cells = [word.strip() for word in first.split("|")]
+    assert cells[1:7] == ["tiny-a.test", "3", "2", "9", "72", "96"]
+    assert second.split("|")[1].strip() == "tiny-b.test"
+
+
+def test_the_plan_of_a_finished_run_is_empty(config, capsys):
+    one = replace(config, models=("tiny-a.test",), n=8)
+    runner.run(one)
+    before = names(one.out)
+    words = ["--plugin", PLUGIN, "--model", "tiny-a.test", "--n", "8", "--shard-size", "16"]
+    attacks = ["--attack", "clean", "--attack", "pgd", "--steps", "1,3"]
+    assert run([*words, *attacks, "--device", "cpu", "--out", one.out, "--plan"]) == 0
+    out = capsys.readouterr().out
+    assert "| tiny-a.test |      1 |     0 |" in out
+    assert "0 hours in one process" in out
+    assert names(one.out) == before
+
+
+def test_the_estimate_adds_up(config, monkeypatch):
+    monkeypatch.setattr(cost, "seconds_per_forward", lambda worker, task: 2.0)
+    worker = Worker(config, "test")
+    tasks = runner.survey(config, worker, "test").todo
+    # Forward passes a sample: one for clean, 3 gradients of three, two predictions.
+    assert cost.seconds_left(tasks[:1], worker) == 2.0 * 16 * (1 + 9 + 2)
+    assert cost.seconds_left(tasks, worker) == 2.0 * 80 * 12
