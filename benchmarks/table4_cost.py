@@ -3,10 +3,12 @@
     python benchmarks/table4_cost.py [MODEL ...] [--n 16] [--batch 8] [--fast bf16]
 
 The obvious way: torchattacks, four FGSM and four PGD runs, spikingjelly's own neuron, the image
-repeated T times, memory as the C library hands it out. Ours: what `robustbench_snn.run` does for
-the same attacks. Each side lives in a process of its own with one thread; pieces alternate, so
-that other load on the machine meets both. Both get the same random starts. Seconds are processor
-time. Images are those of the model's data set, or noise where it is not at hand.
+repeated T times, memory as the C library hands it out, one process with a thread per core. Ours:
+what `robustbench_snn.run` does for the same attacks, one process per core with one thread. Pieces
+alternate, so that other load on the machine meets both. Both get the same random starts. Seconds
+are wall time; on a machine with other work, --cores 1 and its processor time are steadier. Memory
+is the peak of a side's processes together. Images are those of the model's data set, or noise
+where it is not at hand.
 
 Outcomes are compared one by one: each image under each attack, predicted right or wrong.
 """
@@ -35,6 +37,7 @@ from robustbench_snn.attacks.base import uniform_noise
 from robustbench_snn.attacks.specs import make_spec
 from robustbench_snn.data import load_dataset
 from robustbench_snn.errors import UsageError
+from robustbench_snn.executors.processes import cores
 from robustbench_snn.memory import keep_large_blocks
 from robustbench_snn.models import neuron
 from robustbench_snn.models.fast import narrow
@@ -50,7 +53,7 @@ class Piece:
     """What one side did with one batch.
 
     Attributes:
-        seconds: of processor time.
+        seconds, processor: wall time and processor time.
         gradients: input gradients of single images.
         predicted: int64 [9, B], on clean images and after each attack.
         labels: int64 [B].
@@ -58,6 +61,7 @@ class Piece:
     """
 
     seconds: float
+    processor: float
     gradients: int
     predicted: Tensor
     labels: Tensor
@@ -150,36 +154,77 @@ def serve(pipe: Connection, kind: type[Obvious | Ours], options: dict[str, Any])
     pipe.send("ready")
     while (place := pipe.recv()) is not None:
         piece = slice(*place)
-        begun = time.process_time()
+        begun = time.perf_counter(), time.process_time()
         gradients, predicted = side(x[piece], y[piece], ids[piece])
-        seconds = time.process_time() - begun
+        spent = time.perf_counter() - begun[0], time.process_time() - begun[1]
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        pipe.send(Piece(seconds, gradients, torch.stack(predicted), y[piece], memory))
+        pipe.send(Piece(*spent, gradients, torch.stack(predicted), y[piece], memory))
+
+
+class Side:
+    """Processes that share each piece of the work.
+
+    Args:
+        kind, options: what each does.
+        count: how many.
+        threads: of each.
+    """
+
+    def __init__(
+        self, kind: type[Obvious | Ours], options: dict[str, Any], count: int, threads: int
+    ) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipes = []
+        for _ in range(count):
+            pipe, theirs = context.Pipe()
+            given = {**options, "threads": threads}
+            context.Process(target=serve, args=(theirs, kind, given), daemon=True).start()
+            self.pipes.append(pipe)
+        for pipe in self.pipes:
+            pipe.recv()
+
+    def run(self, start: int, stop: int) -> Piece:
+        """Images ``start`` to ``stop - 1``, an equal part in each process."""
+        count = len(self.pipes)
+        edges = [start + (stop - start) * i // count for i in range(count + 1)]
+        begun = time.perf_counter()
+        for pipe, first, last in zip(self.pipes, edges[:-1], edges[1:], strict=True):
+            pipe.send((first, last))
+        parts: list[Piece] = [pipe.recv() for pipe in self.pipes]
+        return Piece(
+            time.perf_counter() - begun,
+            sum(part.processor for part in parts),
+            sum(part.gradients for part in parts),
+            torch.cat([part.predicted for part in parts], 1),
+            torch.cat([part.labels for part in parts]),
+            sum(part.memory for part in parts),
+        )
+
+    def stop(self) -> None:
+        """End the processes."""
+        for pipe in self.pipes:
+            pipe.send(None)
 
 
 def compare(options: dict[str, Any]) -> dict[str, float]:
     """Run both sides on one model: ratios of the obvious way to ours, and the agreement."""
-    context = multiprocessing.get_context("spawn")
-    pipes = []
-    for kind in (Obvious, Ours):
-        pipe, theirs = context.Pipe()
-        context.Process(target=serve, args=(theirs, kind, options), daemon=True).start()
-        pipe.recv()
-        pipes.append(pipe)
+    count = options["cores"]
+    sides = Side(Obvious, options, 1, count), Side(Ours, options, count, 1)
     pieces: tuple[list[Piece], list[Piece]] = ([], [])
     for i, start in enumerate(range(0, options["n"], options["batch"])):
         for side in (0, 1) if i % 2 == 0 else (1, 0):
-            pipes[side].send((start, min(start + options["batch"], options["n"])))
-            pieces[side].append(pipes[side].recv())
-    for pipe in pipes:
-        pipe.send(None)
+            stop = min(start + options["batch"], options["n"])
+            pieces[side].append(sides[side].run(start, stop))
+    for ended in sides:
+        ended.stop()
     return ratios(options, *pieces)
 
 
 def ratios(options: dict[str, Any], obvious: list[Piece], ours: list[Piece]) -> dict[str, float]:
     """Print both sides of one model; the figures of the last line."""
-    seconds, gradients, memory = (
+    seconds, processor, gradients, memory = (
         [sum(p.seconds for p in side) for side in (obvious, ours)],
+        [sum(p.processor for p in side) for side in (obvious, ours)],
         [sum(p.gradients for p in side) for side in (obvious, ours)],
         [max(p.memory for p in side) for side in (obvious, ours)],
     )
@@ -192,9 +237,11 @@ def ratios(options: dict[str, Any], obvious: list[Piece], ours: list[Piece]) -> 
     for name, side in (("obvious", 0), ("ours", 1)):
         each = [f"{100 * v:.1f}" for v in right[side].float().mean(1).tolist()]
         print(
-            f"  {name:8s}{seconds[side]:9.1f} s {gradients[side]:7d} gradients "
+            f"  {name:8s}{seconds[side]:9.1f} s, {processor[side]:.1f} s of processor "
+            f"{gradients[side]:7d} gradients "
             f"{memory[side] / 2**20:7.0f} MiB  accuracies % {' '.join(each)}"
         )
+    print(f"  ratio of processor time {processor[0] / processor[1]:.4g}")
     same = (classes[0] == classes[1]).float().mean().item()
     print(f"  the same class predicted in {100 * same:.2f} % of {classes[0].numel()} answers")
     return {
@@ -214,7 +261,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=16, help="images (16)")
     parser.add_argument("--batch", type=int, default=8, help="images at a time, both ways (8)")
     parser.add_argument("--fast", choices=("none", "bf16"), default="none", help="ours only")
-    parser.add_argument("--threads", type=int, default=1, help="of each side (1)")
+    parser.add_argument("--cores", type=int, default=cores(), help="each side may use (all)")
     parser.add_argument("--data-dir", help="folder with the models' data set")
     given = vars(parser.parse_args())
     found = []
