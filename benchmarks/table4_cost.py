@@ -1,6 +1,6 @@
 """Cost of Table 4 the obvious way and ours, side by side on the same weights and images.
 
-    python benchmarks/table4_cost.py [MODEL ...] [--n 16] [--batch 8] [--fast bf16]
+    python benchmarks/table4_cost.py [MODEL ...] [--n 16] [--batch 16] [--fast bf16]
 
 The obvious way: torchattacks, four FGSM and four PGD runs, spikingjelly's own neuron, the image
 repeated T times, memory as the C library hands it out, one process with a thread per core. Ours:
@@ -259,7 +259,7 @@ def main() -> None:
     )
     parser.add_argument("models", nargs="*", default=SHIPPED, metavar="MODEL")
     parser.add_argument("--n", type=int, default=16, help="images (16)")
-    parser.add_argument("--batch", type=int, default=8, help="images at a time, both ways (8)")
+    parser.add_argument("--batch", type=int, default=16, help="images at a time, both ways (16)")
     parser.add_argument("--fast", choices=("none", "bf16"), default="none", help="ours only")
     parser.add_argument("--cores", type=int, default=cores(), help="each side may use (all)")
     parser.add_argument("--data-dir", help="folder with the models' data set")
