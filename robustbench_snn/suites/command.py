@@ -21,8 +21,6 @@ SUITE_OPTIONS = {
     "--eps": "a decimal such as 0.03 or a fraction such as 8/255",
 }
 
-_PARTS = ("--shard", "--executor", "--workers", "--ray-address")
-
 
 def wants_suite(words: Sequence[str]) -> bool:
     """Whether a command line asks for a suite."""
@@ -43,7 +41,7 @@ def read_command(words: Sequence[str]) -> tuple[Suite, RunConfig, list[str], Any
     from robustbench_snn.resolve import resolve
 
     given, rest = _taken(words)
-    _refuse_others(rest)
+    _refuse_attacks(rest)
     suite = read_suite(given["--suite"] or "")
     if given["--eps"] is not None:
         suite = _at(suite, parse_eps(given["--eps"], "--eps"))
@@ -75,7 +73,7 @@ def _taken(words: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
     return given, rest
 
 
-def _refuse_others(words: Sequence[str]) -> None:
+def _refuse_attacks(words: Sequence[str]) -> None:
     asked = [word.partition("=")[0] for word in words]
     of_attacks = {
         "--" + option.name.replace("_", "-")
@@ -83,11 +81,6 @@ def _refuse_others(words: Sequence[str]) -> None:
         for option in attack_type(name).options()
     }
     for option in asked:
-        if option in _PARTS:
-            raise UsageError(
-                f"{option} splits a run into parts, and a suite decides after every attack which "
-                "samples go on: leave it out, or start one suite for each --model."
-            )
         if option in {"--attack", "--preset", "--attack-arg"} | of_attacks:
             raise UsageError(
                 f"{option} and --suite exclude each other: a suite brings its own attacks "
