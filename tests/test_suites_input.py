@@ -16,6 +16,7 @@ BAD = {
     "--suite reliable --eps 8": "8 grey levels are written 8/255",
     "--suite reliable --steps 3": "--steps and --suite exclude each other",
     "--suite reliable --shard 1/2": "a suite decides after each attack",
+    "--suite reliable --plan": "depend on who is left",
     "--suite reliable --eps": "--eps needs a value: a decimal such as 0.03",
     "--suite": "--suite needs a value: paper, standard, reliable",
     "--suite reliable --eps 0": "leaves nothing to attack",

@@ -80,6 +80,11 @@ def _refuse_attacks(words: Sequence[str]) -> None:
         for name in ATTACKS.names()
         for option in attack_type(name).options()
     }
+    if "--plan" in asked:
+        raise UsageError(
+            "--plan counts attacks beforehand, and those of a suite depend on who is left: print "
+            "the suite with --print-config."
+        )
     for option in asked:
         if option in {"--attack", "--preset", "--attack-arg"} | of_attacks:
             raise UsageError(
