@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import resource
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -33,6 +35,19 @@ def keep_large_blocks() -> bool:
         return False
     mapped = any(mallopt(_MMAP_THRESHOLD, size) for size in _LARGE_BLOCKS)
     return bool(mallopt(_TRIM_THRESHOLD, 2**31 - 1)) and mapped
+
+
+def process_peak() -> int:
+    """Largest resident size of this process so far, bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # getrusage would count what the parent held when it started this process.
+        lines = status.read_text().splitlines()
+        peak = next((line for line in lines if line.startswith("VmHWM:")), None)
+        if peak is not None:
+            return int(peak.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def out_of_memory(error: BaseException) -> bool:

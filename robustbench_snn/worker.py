@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,7 +28,7 @@ from robustbench_snn.loading import (
     resolve_device,
 )
 from robustbench_snn.measure import Agreement, Budget, Measured, Scores, joined, measure, score
-from robustbench_snn.memory import keep_large_blocks, with_backoff
+from robustbench_snn.memory import keep_large_blocks, process_peak, with_backoff
 from robustbench_snn.models import neuron
 from robustbench_snn.models.fast import narrow
 from robustbench_snn.plan import Cell, DataIdentity, Task, batch_dependent, precision
@@ -314,8 +312,7 @@ class Worker:
         """Bytes: of the group on a GPU, of the process so far on a CPU."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return process_peak()
 
 
 def _unchanged(clean: CleanPass) -> Measured:

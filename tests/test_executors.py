@@ -93,6 +93,13 @@ def test_mistakes_in_the_request_come_through(config, monkeypatch, executor):
         list(executor(tasks, worker, lambda cells, done: None))
 
 
+def test_peak_memory_is_that_of_the_process_alone(config):
+    ballast = bytearray(b"x" * 700_000_000)
+    one = replace(config, models=("tiny-a.test",), attacks=(CLEAN,), n=16)
+    (row,) = runner.run(one, executor=partial(processes, workers=1))
+    assert 50_000_000 < row["peak_memory_bytes"] < len(ballast)
+
+
 def test_ticks_reach_the_driver(config):
     heard = []
 
