@@ -81,6 +81,9 @@ def test_toml_holds_every_setting(tmp_path):
         "weights",
         "corruptions",
         "severities",
+        "workers",
+        "ray_address",
+        "shard",
     }
 
 
