@@ -53,6 +53,10 @@ def full_config():
         corruptions_dir="CIFAR-10-C",
         corruption_preset="cifar",
         frost_dir="textures",
+        executor="ray",
+        workers=3,
+        ray_address="local",
+        shard="1/4",
     )
 
 
@@ -81,9 +85,6 @@ def test_toml_holds_every_setting(tmp_path):
         "weights",
         "corruptions",
         "severities",
-        "workers",
-        "ray_address",
-        "shard",
     }
 
 
