@@ -22,6 +22,9 @@ from robustbench_snn.plan import Cell, Task
 from robustbench_snn.rows import Row
 from robustbench_snn.worker import Tick, Worker
 
+# An idle process ends by itself and cleans up; one that is interrupted is not waited for.
+_GOODBYE, _LAST_MOMENT = 10.0, 0.2
+
 
 def cores() -> int:
     """CPU cores this process may use."""
@@ -90,8 +93,12 @@ def processes(
                 yield from _heard(ledger, slot, tick, kind, value)
                 crew[slot].early_deaths = 0
     finally:
+        finished = not ledger.open
+        if finished:
+            for member in crew.values():
+                member.pipe.close()
         for member in crew.values():
-            member.end()
+            member.end(_GOODBYE if finished else _LAST_MOMENT)
 
 
 def _heard(ledger: Ledger, slot: int, tick: Tick, kind: str, value: Any) -> Iterator[Row]:
@@ -128,9 +135,9 @@ class _Member:
         except OSError:
             pass
 
-    def end(self) -> str:
-        """Make sure that the process is gone; says how it went."""
-        self._process.join(timeout=0.2 if self._process.exitcode is None else 0)
+    def end(self, patience: float = _LAST_MOMENT) -> str:
+        """Make sure that the process is gone after ``patience`` seconds; says how it went."""
+        self._process.join(timeout=patience if self._process.exitcode is None else 0)
         self._process.kill()
         self._process.join()
         self.pipe.close()
