@@ -20,7 +20,7 @@ FIGURES = Path(__file__).parent.parent / "figures"
 def main(argv: list[str] | None = None) -> int:
     """Draw; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--dataset", default="cifar10", help="data set of the models")
+    parser.add_argument("--dataset", default="digit-scenes", help="data set of the models")
     parser.add_argument("--figures", type=Path, default=FIGURES, help="where the files go")
     options = parser.parse_args(argv)
     try:
