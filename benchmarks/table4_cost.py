@@ -1,14 +1,14 @@
 """Cost of Table 4 the obvious way and ours, side by side on the same weights and images.
 
-    python benchmarks/table4_cost.py [MODEL ...] [--n 16] [--batch 16] [--fast bf16]
+    python benchmarks/table4_cost.py [MODEL ...] [--n 16] [--batch 16] [--fast none,early-stop]
 
 The obvious way: torchattacks, four FGSM and four PGD runs, spikingjelly's own neuron, the image
 repeated T times, memory as the C library hands it out, one process with a thread per core. Ours:
 what `robustbench_snn.run` does for the same attacks, one process per core with one thread. Pieces
-alternate, so that other load on the machine meets both. Both get the same random starts. Seconds
-are wall time; on a machine with other work, --cores 1 and its processor time are steadier. Memory
-is the peak of a side's processes together. Images are those of the model's data set, or noise
-where it is not at hand.
+alternate, so that other load on the machine meets both. Both get the same random starts. Several
+levels of --fast are compared with one run of the obvious way. Seconds are wall time; on a machine
+with other work, --cores 1 and its processor time are steadier. Memory is the peak of a side's
+processes together. Images are those of the model's data set, or noise where it is not at hand.
 
 Outcomes are compared one by one: each image under each attack, predicted right or wrong.
 """
@@ -35,6 +35,7 @@ from robustbench_snn.adapter import ModelAdapter, load_model
 from robustbench_snn.attacks import build
 from robustbench_snn.attacks.base import uniform_noise
 from robustbench_snn.attacks.specs import make_spec
+from robustbench_snn.config import FAST
 from robustbench_snn.data import load_dataset
 from robustbench_snn.errors import UsageError
 from robustbench_snn.executors.processes import cores
@@ -125,7 +126,8 @@ class Ours:
         keep_large_blocks()
         neuron.use("native")
         self.model = load(name)
-        self.attacked = self.model if fast == "none" else narrow(load(name))
+        self.attacked = narrow(load(name)) if fast == "bf16" else self.model
+        self.early_stop = fast == "early-stop"
         step = {"eps": PGD_EPS, "step_size": PGD_STEP}
         self.groups = [
             [make_spec("fgsm", {"eps": eps}) for eps in FGSM_EPS],
@@ -135,7 +137,9 @@ class Ours:
     def __call__(self, x: Tensor, y: Tensor, ids: Sequence[str]) -> tuple[int, list[Tensor]]:
         found, gradients = [self.predict(x)], 0
         for specs in self.groups:
-            results = build(specs[0].name).run(self.attacked, x, y, ids, specs)
+            attack = build(specs[0].name)
+            attack.early_stop = self.early_stop
+            results = attack.run(self.attacked, x, y, ids, specs)
             gradients += results[-1].health.gradients
             found += [self.predict(result.x) for result in results]
         return gradients, found
@@ -206,18 +210,22 @@ class Side:
             pipe.send(None)
 
 
-def compare(options: dict[str, Any]) -> dict[str, float]:
-    """Run both sides on one model: ratios of the obvious way to ours, and the agreement."""
+def compare(options: dict[str, Any], levels: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Run both sides on one model: for each level the ratios of the obvious way to ours."""
     count = options["cores"]
-    sides = Side(Obvious, options, 1, count), Side(Ours, options, count, 1)
-    pieces: tuple[list[Piece], list[Piece]] = ([], [])
+    sides = [Side(Obvious, {**options, "fast": "none"}, 1, count)]
+    sides += [Side(Ours, {**options, "fast": level}, count, 1) for level in levels]
+    pieces: list[list[Piece]] = [[] for _ in sides]
     for i, start in enumerate(range(0, options["n"], options["batch"])):
-        for side in (0, 1) if i % 2 == 0 else (1, 0):
+        for side in range(len(sides))[:: -1 if i % 2 else 1]:
             stop = min(start + options["batch"], options["n"])
             pieces[side].append(sides[side].run(start, stop))
     for ended in sides:
         ended.stop()
-    return ratios(options, *pieces)
+    return {
+        level: ratios({**options, "fast": level}, pieces[0], ours)
+        for level, ours in zip(levels, pieces[1:], strict=True)
+    }
 
 
 def ratios(options: dict[str, Any], obvious: list[Piece], ours: list[Piece]) -> dict[str, float]:
@@ -244,12 +252,14 @@ def ratios(options: dict[str, Any], obvious: list[Piece], ours: list[Piece]) -> 
     print(f"  ratio of processor time {processor[0] / processor[1]:.4g}")
     same = (classes[0] == classes[1]).float().mean().item()
     print(f"  the same class predicted in {100 * same:.2f} % of {classes[0].numel()} answers")
-    return {
+    found = {
         "time_ratio": seconds[0] / seconds[1],
         "gradient_ratio": gradients[0] / gradients[1],
         "memory_ratio": memory[0] / memory[1],
         "agreement": (right[0] == right[1]).float().mean().item(),
     }
+    print("  " + line(found), flush=True)
+    return found
 
 
 def main() -> None:
@@ -260,18 +270,23 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=SHIPPED, metavar="MODEL")
     parser.add_argument("--n", type=int, default=16, help="images (16)")
     parser.add_argument("--batch", type=int, default=16, help="images at a time, both ways (16)")
-    parser.add_argument("--fast", choices=("none", "bf16"), default="none", help="ours only")
+    parser.add_argument("--fast", default="none", help="levels of ours, with commas (none)")
     parser.add_argument("--cores", type=int, default=cores(), help="each side may use (all)")
     parser.add_argument("--data-dir", help="folder with the models' data set")
     given = vars(parser.parse_args())
+    levels = given.pop("fast").split(",")
+    if unknown := set(levels) - set(FAST):
+        parser.error(f"unknown level {', '.join(sorted(unknown))}: use {', '.join(FAST)}")
     found = []
     for name in given.pop("models"):
         try:
-            found.append(compare({**given, "model": name}))
+            found.append(compare({**given, "model": name}, levels))
         except UsageError as error:
             parser.error(str(error))
-        print("  " + line(found[-1]), flush=True)
-    print(line({key: min(one[key] for one in found) for key in found[0]}))
+    for level in levels:
+        figures = [one[level] for one in found]
+        print(f"\nworst of {len(found)} models, fast {level}:")
+        print(line({key: min(one[key] for one in figures) for key in figures[0]}), flush=True)
 
 
 def line(figures: dict[str, float]) -> str:

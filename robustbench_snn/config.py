@@ -26,7 +26,7 @@ __all__ = [
 CLEAN = AttackSpec("clean")
 DEFAULT_N = 1000
 # Level of --fast to the precision of results. Whatever the level, predictions are made in float32.
-FAST = {"none": "float32", "bf16": "bfloat16 gradients"}
+FAST = {"none": "float32", "early-stop": "float32, early stop", "bf16": "bfloat16 gradients"}
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class RunConfig:
         workers: processes or Ray actors; None takes one per core, or per GPU.
         ray_address: an existing Ray cluster; None starts a local one.
         shard: ``i/n``: only every n-th task, from the i-th on; None takes all.
-        fast: a level of ``FAST``: the precision attacks compute their gradients in.
+        fast: a level of ``FAST``: what attacks may do to save work at the price of other images.
     """
 
     models: tuple[str, ...]

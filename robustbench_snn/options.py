@@ -177,8 +177,9 @@ def _how(group: Any) -> None:
     group.add_argument(
         "--fast",
         metavar="LEVEL",
-        help="none, or bf16: gradients in bfloat16, predictions in float32; may change outcomes, "
-        "and their agreement with the exact path stands in the table (none)",
+        help="none; early-stop: pgd leaves a sample at the first wrong answer; "
+        "bf16: gradients in bfloat16, predictions in float32. Both may change outcomes; "
+        "docs/scaling.md says how often (none)",
     )
     group.add_argument(
         "--shard", metavar="I/N", help="part I of N of the work, for schedulers; then merge"

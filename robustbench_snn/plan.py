@@ -166,7 +166,9 @@ def key_content(
 
 def precision(config: RunConfig, spec: AttackSpec) -> str:
     """What ``spec`` is computed in; predictions, and so clean accuracy, are float32 always."""
-    return FAST["none" if spec == CLEAN else config.fast]
+    # Other attacks take one gradient, or spare samples that are wrong already in any case.
+    exact = spec == CLEAN or (config.fast == "early-stop" and spec.name != "pgd")
+    return FAST["none" if exact else config.fast]
 
 
 def _attack_source(spec: AttackSpec) -> str:

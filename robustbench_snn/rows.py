@@ -83,7 +83,7 @@ def flags(task: Task, cell: Cell, row: Mapping[str, Any]) -> list[str]:
     by the published model's design. ``norm``, ``range``: images that broke the budget or the
     input range were not counted as successes. ``unbounded``: the attack promises no budget.
     ``zero-grad``, ``nonfinite-grad``: gradients an attack could not follow.
-    ``fast``: gradients of lower precision than float32.
+    ``fast``: found with a level of ``--fast``, so that exact attacks may find other images.
     ``unrepeatable``: the same images gave other logits in another batch.
     """
     found = {

@@ -108,9 +108,9 @@ class Worker:
         return self._model
 
     def attacked(self, name: str) -> ModelAdapter:
-        """What gradients are taken of: the model ``name``, or its faster copy."""
+        """What gradients are taken of: the model ``name``, or its copy of lower precision."""
         model = self.model(name)
-        if self.config.fast == "none":
+        if self.config.fast != "bf16":
             return model
         if self._faster is None:
             self._faster = narrow(open_model(self.config, name, self.device))
@@ -248,6 +248,7 @@ class Worker:
         specs = [cell.spec for cell in cells]
         attacked = self.attacked(model.card.name)
         attack = build(specs[0].name, self.config.seed)
+        attack.early_stop = self.config.fast == "early-stop"
         parts: list[list[Measured]] = [[] for _ in cells]
         healths = [AttackHealth() for _ in cells]
         agreements = [Agreement() for _ in cells]

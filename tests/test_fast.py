@@ -10,6 +10,7 @@ import torch
 
 from robustbench_snn import RunConfig, make_spec, runner
 from robustbench_snn.adapter import load_model
+from robustbench_snn.attacks import build
 from robustbench_snn.attacks.base import cross_entropy_gradient
 from robustbench_snn.config import CLEAN
 from robustbench_snn.data import load_dataset
@@ -104,6 +105,62 @@ def test_the_table_says_what_was_fast_and_how_far_it_agrees(config, monkeypatch)
     with redirect_stdout(shown):
         print_table(lines(exact), config, caption(config, exact))
     assert "agreement" not in shown.getvalue()
+
+
+def images(count):
+    found = load_dataset("digit-scenes").batch(range(count))
+    return torch.from_numpy(found.x), torch.from_numpy(found.y), list(found.ids)
+
+
+def test_samples_stay_at_their_first_wrong_answer():
+    model, (x, y, ids) = load_model(SHIPPED[0]), images(12)
+    specs = [make_spec("pgd", {"steps": steps, "eps": 4 / 255}) for steps in range(1, 8)]
+    exact, attack = build("pgd"), build("pgd")
+    attack.early_stop = True
+    full, stopped = exact.run(model, x, y, ids, specs), attack.run(model, x, y, ids, specs)
+    with torch.no_grad():
+        start = attack.start(x, ids, 4 / 255, (0.0, 1.0))
+        wrong = [model(point).argmax(1) != y for point in [start, *(each.x for each in full)]]
+    gradients, live = 0, torch.ones(len(x), dtype=torch.bool)
+    last = start
+    for step, found in enumerate(stopped):
+        gradients += int(live.sum())
+        live &= ~wrong[step]
+        assert torch.equal(found.x[live], full[step].x[live])
+        assert torch.equal(found.x[~live], last[~live])
+        assert found.health.gradients == gradients
+        last = found.x
+    assert 0 < live.sum() < len(x)
+    assert full[-1].health.gradients == 7 * len(x) > gradients
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_nothing_stops_early_where_a_sample_cannot_be_judged_alone(mixed):
+    model, (x, y, ids) = load_model(SHIPPED[0]), images(6)
+    if mixed:
+        model = load_model(SHIPPED[0], model_args={"ssa_proj_lif": "official"})
+    else:
+        model.stochastic = True
+    attack = build("pgd")
+    attack.early_stop = True
+    (found,) = attack.run(model, x, y, ids, [make_spec("pgd", {"steps": 5})])
+    assert found.health.gradients == 30
+
+
+def test_early_stop_is_named_and_kept_apart_for_pgd_alone(config, monkeypatch):
+    monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: None)
+    attacks = (make_spec("fgsm"), make_spec("pgd", {"steps": 4}))
+    config = replace(config, attacks=attacks, fast="early-stop", shard_size=12)
+    exact, rows = runner.run(replace(config, fast="none")), runner.run(config)
+    assert [a["key"] == b["key"] for a, b in zip(exact, rows, strict=True)] == [True, False]
+    assert [row["precision"] for row in rows] == ["float32", "float32, early stop"]
+    assert "fast" in rows[1]["flags"]
+    assert "fast" not in rows[0]["flags"]
+    assert rows[1]["gradients"] < exact[1]["gradients"]
+    shown = io.StringIO()
+    with redirect_stdout(shown):
+        print_table(lines(rows), config, caption(config, rows))
+    assert "float32, early stop: pgd leaves a sample at its first" in shown.getvalue()
 
 
 @pytest.mark.parametrize("option", ["--fast", "--executor", "--workers", "--shard"])

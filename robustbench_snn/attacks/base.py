@@ -34,7 +34,13 @@ class Attack(ABC):
 
     Args:
         seed: seed of all random choices; equal seeds give equal results.
+
+    Attributes:
+        early_stop: let samples that are wrong already be; only PGD, which goes on otherwise, heeds
+            it.
     """
+
+    early_stop = False
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
@@ -108,6 +114,11 @@ def input_range(model: nn.Module) -> tuple[float, float | None]:
     return 0.0, getattr(getattr(model, "card", None), "max_value", 1.0)
 
 
+def mixes_images(model: nn.Module) -> bool:
+    """Whether an image's logits depend on the other images of its batch, by the model's design."""
+    return any(getattr(module, "official", False) for module in model.modules())
+
+
 def uniform_noise(seed: int, ids: Sequence[str], shape: Sequence[int], restart: int = 0) -> Tensor:
     """Noise in [-1, 1), float32 [B, *shape], each sample from a generator of its own.
 
@@ -141,10 +152,16 @@ def cross_entropy_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     The sum, not the mean: a sample's gradient is then free of the batch size, and the 1/B of the
     mean cannot push small entries below the smallest float. Signs are the same either way.
     """
+    return answer_and_gradient(model, x, y)[1]
+
+
+def answer_and_gradient(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits [B, K] at ``x`` and the ``cross_entropy_gradient`` there."""
     point = x.detach().requires_grad_(True)
     with torch.enable_grad():
-        loss = nn.functional.cross_entropy(model(point), y, reduction="sum")
-    return torch.autograd.grad(loss, point)[0]
+        logits = model(point)
+        loss = nn.functional.cross_entropy(logits, y, reduction="sum")
+    return logits.detach(), torch.autograd.grad(loss, point)[0]
 
 
 def gradient_health(gradient: Tensor) -> AttackHealth:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from robustbench_snn.attack_spec import AttackSpec
 from robustbench_snn.attacks.base import (
     Attack,
     Perturbed,
+    answer_and_gradient,
     cross_entropy_gradient,
     gradient_health,
     input_range,
+    mixes_images,
     uniform_noise,
 )
 from robustbench_snn.attacks.health import AttackHealth
@@ -50,6 +53,9 @@ class PGD(Attack):
 
     The step size does not depend on the number of steps, so one trajectory read at several step
     counts gives exactly what separate runs would.
+
+    With ``early_stop`` a sample stays at its first iterate that is answered wrongly; not where
+    images of a batch depend on each other, or answers on chance.
     """
 
     def _run(
@@ -64,7 +70,14 @@ class PGD(Attack):
         wanted = {int(spec.params["steps"]) for spec in specs}
         start = self.start(x, ids, float(params["eps"]), input_range(model), params["random_start"])
         path = trajectory(
-            model, x, y, start, float(params["eps"]), float(params["step_size"]), max(wanted)
+            model,
+            x,
+            y,
+            start,
+            float(params["eps"]),
+            float(params["step_size"]),
+            max(wanted),
+            self.early_stop and not mixes_images(model) and not getattr(model, "stochastic", False),
         )
         reached = {step: found for step, found in enumerate(path, start=1) if step in wanted}
         return [reached[int(spec.params["steps"])] for spec in specs]
@@ -87,17 +100,26 @@ def trajectory(
     eps: float,
     step_size: float,
     steps: int,
+    early_stop: bool = False,
 ) -> Iterator[Perturbed]:
     """The iterates of PGD around ``x`` [B, *] from ``start``, one after each of ``steps`` steps.
 
-    Each comes with the health of all gradients used up to it.
+    Each comes with the health of all gradients used up to it. With ``early_stop`` a sample whose
+    iterate, or start, is answered wrongly stays there.
     """
     low, high = input_range(model)
     point, health = start, AttackHealth()
+    live = torch.arange(len(x), device=x.device)
     for _ in range(steps):
-        gradient = cross_entropy_gradient(model, point, y)
-        health = health + gradient_health(gradient)
-        # Same order of operations as torchattacks: regrouping changes the last bit.
-        delta = (point + step_size * gradient.sign() - x).clamp(-eps, eps)
-        point = (x + delta).clamp(low, high)
+        if len(live):
+            clean, here, labels = x[live], point[live], y[live]
+            logits, gradient = answer_and_gradient(model, here, labels)
+            health = health + gradient_health(gradient)
+            # Same order of operations as torchattacks: regrouping changes the last bit.
+            delta = (here + step_size * gradient.sign() - clean).clamp(-eps, eps)
+            ahead = (clean + delta).clamp(low, high)
+            if early_stop:
+                right = logits.argmax(1) == labels
+                live, ahead = live[right], ahead[right]
+            point = point.index_copy(0, live, ahead)
         yield Perturbed(point, health)

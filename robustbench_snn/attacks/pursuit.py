@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robustbench_snn.attacks.base import gradient_health
+from robustbench_snn.attacks.base import gradient_health, mixes_images
 from robustbench_snn.attacks.health import AttackHealth
 from robustbench_snn.attacks.losses import LOSSES, margin
 from robustbench_snn.estimators.install import Active
@@ -37,8 +37,7 @@ class Gradients:
         self.model, self.active, self.eot = model, active, eot
         self.name = loss
         self.health = AttackHealth()
-        mixes = any(getattr(module, "official", False) for module in model.modules())
-        self.separable = active.separable and not mixes
+        self.separable = active.separable and not mixes_images(model)
 
     def at(self, point: Tensor, y: Tensor, target: Tensor | None = None) -> Seen:
         """What the model answers at ``point`` [B, *]."""

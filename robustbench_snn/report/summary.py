@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from robustbench_snn.attack_spec import AttackSpec, format_distance, format_param
-from robustbench_snn.config import CLEAN, RunConfig
+from robustbench_snn.config import CLEAN, FAST, RunConfig
 from robustbench_snn.corruptions.names import COMMON, CORRUPTIONS
 from robustbench_snn.presets import CORRUPTION_TEXTS
 from robustbench_snn.report.tables import format_accuracy
@@ -21,6 +21,12 @@ _ALWAYS_SHOWN = {"step_size": "step", "alpha": "step", "steps": "steps"}
 _TELLING = ("loss", "queries", "draws", "source")
 _UNUSUAL = {"norm": "linf", "estimator": "training", "restarts": 1, "eot": 1}
 _LAST_ITERATE = {"clean", "fgsm", "pgd"}
+_FAST_TEXTS = {
+    FAST["bf16"]: "attacks follow gradients of lower precision, all predictions are float32; "
+    "agreement: adversarial images on which both precisions predict the same.",
+    FAST["early-stop"]: "pgd leaves a sample at its first iterate that is answered wrongly, which "
+    "counts as fooled even where the final iterate would not.",
+}
 
 
 @dataclass
@@ -123,12 +129,8 @@ def caption(config: RunConfig, rows: Sequence[Mapping[str, Any]]) -> str:
         f"ε in pixel units of images in [0, 1]; adversarial images clamped to "
         f"{every('clamp')}; {_iterate(config)}; seed {config.seed}; Wilson intervals."
     )
-    narrow = sorted({row["precision"] for row in rows if row.get("precision")} - {"float32"})
-    if narrow:
-        text += (
-            f" {narrow[0]}: attacks follow gradients of lower precision, all predictions are "
-            "float32; agreement: adversarial images on which both precisions predict the same."
-        )
+    precisions = sorted({row["precision"] for row in rows if row.get("precision")})
+    text += "".join(f" {name}: {_FAST_TEXTS[name]}" for name in precisions if name in _FAST_TEXTS)
     layers = set(filter(None, every("ssa_proj_lif").split(", ")))
     return text + (f" ssa_proj_lif {', '.join(sorted(layers))}." if layers else "")
 
