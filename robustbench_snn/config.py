@@ -48,7 +48,8 @@ class RunConfig:
         data_dir: folder of local files; None for the embedded set or the Hub.
         weights: checkpoint that replaces the card's own (one model only); None keeps the card's.
         n: number of samples from the start of the split; None means 1,000 or all if fewer.
-        batch_size: samples in one forward pass; cannot change results.
+        batch_size: samples in one forward pass, fewer where they would not fit; cannot change
+            results.
         shard_size: samples in one results file.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         seed: seed of all random choices of attacks and of generated corruptions.

@@ -54,7 +54,7 @@ def seconds_each(worker: Worker, task: Task) -> Each:
     if not any(work(cells)[0] for cells in task.groups):
         return Each(seconds_per_forward(worker, task), 0.0)
     attacked = worker.attacked(task.model.name)
-    x, y = first_batch(worker, task, worker.config.batch_size)
+    x, y = first_batch(worker, task, worker.batch_size(task.model.name))
     gradient = _seconds(lambda: cross_entropy_gradient(attacked, x, y)) / len(x)
     return Each(seconds_per_forward(worker, task), gradient)
 
@@ -105,7 +105,7 @@ def estimate(config: RunConfig) -> str:
         f"{to_markdown(records, COLUMNS)}\n"
         f"{hours:.2g} hours in one process ({session.device}, {threads} threads), from one batch "
         f"of each model measured just now; divide by the number of workers. MiB: peak of a worker "
-        f"with batches of {config.batch_size}."
+        f"with batches of {config.batch_size}, or as many as fit."
     )
 
 

@@ -1,4 +1,4 @@
-"""Memory: halving the batch until it suffices, and keeping what was given back."""
+"""Memory: how large a batch it holds, halving one that it does not, keeping what was given back."""
 
 from __future__ import annotations
 
@@ -37,6 +37,12 @@ def keep_large_blocks() -> bool:
     return bool(mallopt(_TRIM_THRESHOLD, 2**31 - 1)) and mapped
 
 
+def _give_back() -> None:
+    gc.collect()
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
+
+
 def process_peak() -> int:
     """Largest resident size of this process so far, bytes."""
     status = Path("/proc/self/status")
@@ -48,6 +54,36 @@ def process_peak() -> int:
             return int(peak.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def bytes_used(compute: Callable[[], object], device: torch.device) -> int | None:
+    """What ``compute`` needed at its peak beyond what was held before; None if nothing tells."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        held = torch.cuda.memory_allocated(device)
+        compute()
+        return torch.cuda.max_memory_allocated(device) - held
+    _give_back()
+    try:
+        # Resets the peak to what is resident now (proc(5)).
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return None
+    held = process_peak()
+    compute()
+    return process_peak() - held
+
+
+def bytes_free(device: torch.device) -> int | None:
+    """Memory still to be had on ``device``; None if nothing tells."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    found = next((line for line in lines if line.startswith("MemAvailable:")), None)
+    return int(found.split()[1]) * 1024 if found else None
 
 
 def out_of_memory(error: BaseException) -> bool:

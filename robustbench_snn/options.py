@@ -160,7 +160,7 @@ def _corruptions(group: Any) -> None:
 
 def _how(group: Any) -> None:
     group.add_argument(
-        "--batch-size", metavar="N", help=f"samples at a time ({_DEFAULTS.batch_size})"
+        "--batch-size", metavar="N", help=f"samples at a time at most ({_DEFAULTS.batch_size})"
     )
     group.add_argument(
         "--shard-size", metavar="N", help=f"samples in one results file ({_DEFAULTS.shard_size})"

@@ -260,7 +260,8 @@ def check_models(config: RunConfig, worker: Worker, todo: Sequence[Task]) -> Non
         try:
             # Cards speak of clean images of this split.
             compare = config.split == "test" and not from_files
-            with_backoff(partial(_preflight, model, x, y, compare), n)
+            most = min(n, 2 * worker.batch_size(name))
+            with_backoff(partial(_preflight, model, x, y, compare), most)
         except PreflightRefused as refused:
             reasons.append(str(refused))
         except UsageError:

@@ -15,6 +15,7 @@ from torch import Tensor
 from robustbench_snn.adapter import ModelAdapter
 from robustbench_snn.attacks import build
 from robustbench_snn.attacks.health import AttackHealth
+from robustbench_snn.batching import largest_batch
 from robustbench_snn.card import ModelCard
 from robustbench_snn.config import CLEAN, Corruption, RunConfig
 from robustbench_snn.corruptions.dataset import CorruptedImages, open_corrupted
@@ -85,6 +86,7 @@ class Worker:
             neuron.use("native")
         self._model: ModelAdapter | None = None
         self._faster: ModelAdapter | None = None
+        self._fitting: dict[str, int] = {}
         self._data: tuple[object, ImageDataset] | None = None
         self._corrupted: tuple[object, CorruptedImages] | None = None
         self._constant: Row = provenance() | {
@@ -115,6 +117,24 @@ class Worker:
         if self._faster is None:
             self._faster = narrow(open_model(self.config, name, self.device))
         return self._faster
+
+    def batch_size(self, name: str, fixed: bool = False) -> int:
+        """The configured batch size, or less if a batch of the model ``name`` would not fit.
+
+        Args:
+            name: the model, which is tried out on two samples once.
+            fixed: whether another size than the configured one would change numbers.
+        """
+        most = self.config.batch_size
+        if fixed:
+            return most
+        if name not in self._fitting:
+            attacks = self.config.attacks
+            only_clean = bool(attacks) and all(spec == CLEAN for spec in attacks)
+            self._fitting[name] = largest_batch(
+                self.attacked(name), most, not only_clean, self.device, self.config.workers or 1
+            )
+        return self._fitting[name]
 
     def data(self, card: ModelCard) -> ImageDataset:
         """The run's data as ``card`` wants it preprocessed, opened unless it was the last."""
@@ -189,7 +209,8 @@ class Worker:
             return [logits_of(at, at + size) for at in range(0, len(batch.x), size)]
 
         together = task.model.batch_dependent
-        parts, size, retries = with_backoff(logits_at, self.config.batch_size, together)
+        wanted = self.batch_size(task.model.name, together)
+        parts, size, retries = with_backoff(logits_at, wanted, together)
         logits = torch.cat(parts)
         again = logits_of(0, size if together else _REPEATED)
         difference = (again - logits[: len(again)]).abs().max().item()
@@ -218,7 +239,7 @@ class Worker:
             fixed = batch_dependent(task.model, cells[0].spec)
             results, size, retries = with_backoff(
                 lambda size: self._attack(model, clean, cells, size, tick, task.shard.start),
-                self.config.batch_size,
+                self.batch_size(task.model.name, fixed),
                 fixed,
             )
             seconds = time.perf_counter() - begun

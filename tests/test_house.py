@@ -31,7 +31,8 @@ LAYERS = [
         "attacks",
         "corruptions",
     },
-    {"plan", "rows", "measure", "loading", "conformance", "worker", "cost", "runner", "report"},
+    {"batching", "plan", "rows", "measure", "loading", "conformance", "worker", "cost", "runner"}
+    | {"report"},
 ]
 HEAVY = {"torch", "pandas", "seaborn", "cv2", "datasets", "pyarrow", "rich", "matplotlib"}
 BROKEN = {"torchvision", "torchaudio", "timm"}

@@ -10,10 +10,12 @@ from robustbench_snn import AttackSpec, RunConfig, make_spec, runner
 from robustbench_snn.attacks.base import Attack, Perturbed
 from robustbench_snn.attacks.health import AttackHealth
 from robustbench_snn.attacks.specs import ATTACKS, AttackType, FGSMParams
+from robustbench_snn.batching import fitting
 from robustbench_snn.catalogue import load_plugin
 from robustbench_snn.config import CLEAN
 from robustbench_snn.errors import PreflightRefused, UsageError
 from robustbench_snn.loading import open_model
+from robustbench_snn.memory import bytes_free, bytes_used
 from robustbench_snn.store import Results
 from robustbench_snn.worker import Worker
 
@@ -155,6 +157,42 @@ def test_out_of_memory_halves_the_batch_and_is_recorded(config, tmp_path, monkey
     rows = runner.run(replace(small, batch_size=32))
     assert {(row["batch_size"], row["oom_retries"]) for row in rows} == {(8, 2)}
     assert outcomes(small) == outcomes(config)
+
+
+def test_the_batch_is_what_fits_into_free_memory(config, tmp_path, monkeypatch):
+    small = replace(config, out=str(tmp_path / "small"), batch_size=32)
+    monkeypatch.setattr("robustbench_snn.batching.bytes_used", lambda compute, device: 2000)
+    monkeypatch.setattr("robustbench_snn.batching.bytes_free", lambda device: 10_000)
+    rows = runner.run(small)
+    assert {(row["batch_size"], row["oom_retries"]) for row in rows} == {(7, 0)}
+    runner.run(config)
+    assert outcomes(small) == outcomes(config)
+    monkeypatch.setattr("robustbench_snn.batching.bytes_free", lambda device: None)
+    unknown = runner.run(replace(small, out=str(tmp_path / "unknown")))
+    assert {row["batch_size"] for row in unknown} == {32}
+
+
+@pytest.mark.parametrize(
+    ("used", "free", "share", "size"),
+    [(200, 100_000, 1, 64), (2_000, 20_000, 1, 14), (2_000, 20_000, 2, 7), (9e9, 1, 1, 1)],
+)
+def test_a_batch_fills_seven_tenths_of_its_share_of_memory(used, free, share, size):
+    assert fitting(64, int(used), 2, free, share) == size
+
+
+@pytest.mark.parametrize(("used", "free"), [(None, 5), (5, None), (0, 5), (-3, 5)])
+def test_without_a_measurement_the_batch_is_what_was_asked_for(used, free):
+    assert fitting(64, used, 2, free) == 64
+
+
+def test_what_a_computation_needs_is_measured_where_the_system_tells():
+    work = [lambda size=size: torch.zeros(size << 20).add_(1) for size in (8, 64)]
+    used = [bytes_used(compute, torch.device("cpu")) for compute in work]
+    if None not in used:
+        assert used[0] < used[1]
+        assert used[1] > 200 << 20
+    free = bytes_free(torch.device("cpu"))
+    assert free is None or free > 0
 
 
 def test_untrained_rows_are_flagged(config):

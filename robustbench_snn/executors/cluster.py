@@ -76,8 +76,9 @@ def on_ray(
     try:
         gpu = worker.device.type == "cuda"
         workers = min(workers or _places(ray, gpu), len(tasks))
-        # A lent GPU is the only one an actor sees.
-        config = replace(worker.config, device="cuda" if gpu else "cpu")
+        # A lent GPU is the only one an actor sees, and no other actor shares its memory.
+        device, sharing = ("cuda", 1) if gpu else ("cpu", workers)
+        config = replace(worker.config, device=device, workers=sharing)
         kind = ray.remote(RayWorker).options(num_cpus=1, num_gpus=int(gpu))
         settings = (config, worker.run_id, worker.constant["command"])
         crew: dict[int, Any] = {slot: kind.remote(*settings) for slot in range(workers)}

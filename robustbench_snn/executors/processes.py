@@ -71,7 +71,7 @@ def processes(
     threads = max(1, cores() // workers)
     ledger = Ledger(tasks, worker)
     crew = {
-        slot: _Member(replace(config, device=place), worker.run_id, threads)
+        slot: _Member(replace(config, device=place, workers=workers), worker.run_id, threads)
         for slot, place in enumerate(places)
     }
     try:

@@ -138,7 +138,7 @@ def caption(config: RunConfig, rows: Sequence[Mapping[str, Any]]) -> str:
 def _iterate(config: RunConfig) -> str:
     worst = [name for name in dict.fromkeys(s.name for s in config.attacks) if _is_worst(name)]
     if not worst:
-        return "final iterate"
+        return "final iterate" if config.fast != "early-stop" else "final or first wrong iterate"
     return f"worst iterate of {', '.join(worst)}, which spare samples that are wrong already"
 
 

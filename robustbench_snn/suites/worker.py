@@ -120,7 +120,9 @@ class SuiteWorker(Worker):
         model = self.model(task.model.name)
         fixed = batch_dependent(task.model, cell.spec)
         found, size, retries = with_backoff(
-            lambda size: self._attacked(model, part, cell, size), self.config.batch_size, fixed
+            lambda size: self._attacked(model, part, cell, size),
+            self.batch_size(task.model.name, fixed),
+            fixed,
         )
         row = self._row(task, cell, part, found.measured, found.health, {})
         row |= {"n": len(part.ids), "started_at": started, "batch_size": size}
