@@ -83,9 +83,25 @@ def images(model: ModelAdapter, n: int, data_dir: str | None) -> tuple[Tensor, T
 
 
 def load(name: str) -> ModelAdapter:
-    """The model, with the same random weights every time where it has no trained ones."""
+    """The model; where it has no trained weights, the same random ones every time.
+
+    Batch norms of random weights take their statistics from noise: else no neuron would fire.
+    """
     torch.manual_seed(0)
-    return load_model(name)
+    model = load_model(name)
+    if model.card.checkpoint:
+        return model
+    for norm in model.modules():
+        if isinstance(norm, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            norm.momentum = 1.0
+    noise = torch.rand(4, *model.card.input_shape, generator=torch.Generator().manual_seed(0))
+    threads = torch.get_num_threads()
+    # The statistics must not depend on how many threads a side has.
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        model.train()(noise)
+    torch.set_num_threads(threads)
+    return model.eval()
 
 
 class Obvious:
