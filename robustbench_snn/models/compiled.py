@@ -40,8 +40,9 @@ def surrogate_backward(
     return torch.stack(found)
 
 
-_forward = torch.compile(charge_and_fire, dynamic=True)
-_backward = torch.compile(surrogate_backward, dynamic=True)
+# One variant per layer shape, time steps and side: more than the default limit of 8 allows.
+_forward = torch.compile(charge_and_fire, dynamic=True, recompile_limit=64)
+_backward = torch.compile(surrogate_backward, dynamic=True, recompile_limit=64)
 
 
 class CompiledLIF(Function):
