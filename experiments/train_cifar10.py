@@ -1,6 +1,6 @@
 """Train the small models on CIFAR-10, one recipe for all: three families and two ablations.
 
-python experiments/train_cifar10.py --data-dir DIR [--out runs] [MODEL ...]
+python experiments/train_cifar10.py [MODEL ...] --data-dir DIR [--out runs] [--ship]
 
 Interrupted, the same command resumes. ``--ship`` copies what is finished into the package.
 """
@@ -46,11 +46,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of trainings")
     parser.add_argument("--ship", action="store_true", help="copy the results into the package")
     parser.add_argument("--note", default="", help="one line for the card, e.g. on the data")
-    options, rest = parser.parse_known_args(argv)
-    where = ["--data-dir", options.data_dir] if options.data_dir else []
+    parser.add_argument("--threads", help="CPU threads (default: torch's)")
+    parser.add_argument("--device", help="auto, cpu, cuda or cuda:N")
+    options = parser.parse_args(argv)
+    given = {name: getattr(options, name) for name in ("data_dir", "threads", "device", "note")}
+    passed = [f"--{k.replace('_', '-')}={v}" for k, v in given.items() if v]
     for name in options.models or MODELS:
-        words = ["--model", name, "--out", str(options.out), *RECIPE.split(), *where, *rest]
-        code = train([*words, "--note", options.note])
+        code = train(["--model", name, "--out", str(options.out), *RECIPE.split(), *passed])
         if code:
             return code
         if options.ship:
