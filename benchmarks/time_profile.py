@@ -2,8 +2,8 @@
 
     python benchmarks/time_profile.py [MODEL] [--batch 16]
 
-The floor is the multiplications of convolutions and products, forward and backward, at the rate
-of a large matrix product on this machine: one thread, processor time.
+The floor is the arithmetic of convolutions and products, forward and backward, at the rates that
+a large matrix product and a large convolution reach on this machine: one thread, processor time.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -42,10 +43,20 @@ def processor_seconds(compute: Callable[[], object], repeats: int) -> float:
     return best
 
 
-def matmul_rate() -> float:
-    """Multiply-adds as floating-point operations per second, of a 1024 x 1024 product."""
+def rates() -> dict[str, float]:
+    """Floating-point operations per second of one large product and one large convolution.
+
+    The library of convolutions is not that of products; on some processors it is the faster one.
+    """
     a = torch.randn(1024, 1024)
-    return 2 * 1024**3 / processor_seconds(lambda: a @ a, 20)
+    x, weight = torch.randn(8, 256, 32, 32), torch.randn(256, 256, 3, 3)
+    convolve = partial(torch.nn.functional.conv2d, x, weight, padding=1)
+    with FlopCounterMode(display=False) as counter:
+        convolve()
+    return {
+        "product": 2 * 1024**3 / processor_seconds(lambda: a @ a, 20),
+        "convolution": counter.get_total_flops() / processor_seconds(convolve, 5),
+    }
 
 
 def operations(model: ModelAdapter, x: torch.Tensor) -> int:
@@ -93,12 +104,14 @@ def main() -> None:
         found = shares(lambda: cross_entropy_gradient(model, x, y))
         for name, seconds in found.most_common():
             print(f"  {name:16s}{100 * seconds / sum(found.values()):5.1f} %")
-    count, rate = operations(model, x) / given.batch, matmul_rate()
-    floor = count / rate
-    print(
-        f"\nfloor: {count / 1e6:.0f} MFLOP per gradient at {rate / 1e9:.0f} GFLOP/s = "
-        f"{1e3 * floor:.2f} ms, {each / given.batch / floor:.2f} times below the compiled layers"
-    )
+    count = operations(model, x) / given.batch
+    for kind, rate in rates().items():
+        floor = count / rate
+        print(
+            f"\nat the rate of a large {kind}: {count / 1e6:.0f} MFLOP per gradient at "
+            f"{rate / 1e9:.0f} GFLOP/s = {1e3 * floor:.2f} ms; the compiled layers take "
+            f"{each / given.batch / floor:.2f} times that"
+        )
 
 
 if __name__ == "__main__":
