@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -214,7 +215,7 @@ class Ticker:
 def command_of(args: argparse.Namespace) -> str:
     """The command that repeats the training, without what only this machine knows."""
     local = {"out", "data_dir", "threads", "device", "model"}
-    words = ["python -m robustbench_snn.train", "--model", args.model]
+    words = ["python", "-m", "robustbench_snn.train", "--model", args.model]
     for action in parser()._actions:
         value = getattr(args, action.dest, action.default)
         if action.dest in local or value == action.default or not action.option_strings:
@@ -222,7 +223,7 @@ def command_of(args: argparse.Namespace) -> str:
         words.append(action.option_strings[0])
         if value is not True:
             words += [str(item) for item in (value if isinstance(value, list) else [value])]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def write_results(
