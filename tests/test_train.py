@@ -19,6 +19,7 @@ from robustbench_snn.train import main
 from robustbench_snn.training.augment import augment
 from robustbench_snn.training.recipe import Recipe, recipe_from
 from robustbench_snn.training.trainer import Pictures, Trainer, resized
+from robustbench_snn.weights import file_sha256
 
 SHIPPED = Path(train_module.__file__).parent / "checkpoints"
 NAME = "sdt-tiny.digit-scenes"
@@ -160,3 +161,17 @@ def test_curves_come_from_logs_and_cards(tmp_path: Path) -> None:
     assert all(path.stat().st_size > 500 for path in paths)
     with pytest.raises(UsageError, match="no training log"):
         TrainingCurves.load(tmp_path, "cifar100")
+
+
+def test_shipped_cifar10_models_are_comparable_and_small() -> None:
+    cards = [json.loads(path.read_text()) for path in SHIPPED.glob("*-small.cifar10.json")]
+    assert len(cards) == 3
+    assert max(c["parameters"] for c in cards) <= 1.1 * min(c["parameters"] for c in cards)
+    for card in cards:
+        weights = SHIPPED / f"{card['name']}.safetensors"
+        assert weights.stat().st_size <= 8e6
+        assert file_sha256(weights) == card["sha256"]
+        assert card["clean"]["accuracy"] >= 0.75
+        assert card["clean"]["n"] == 10_000
+    same = [(c["recipe"], c["data"], c["training_images"], c["time_steps"]) for c in cards]
+    assert same[0] == same[1] == same[2]
