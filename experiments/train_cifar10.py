@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of trainings")
     parser.add_argument("--ship", action="store_true", help="copy the results into the package")
     parser.add_argument("--note", default="", help="one line for the card, e.g. on the data")
-    parser.add_argument("--threads", help="CPU threads (default: torch's)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     parser.add_argument("--device", help="auto, cpu, cuda or cuda:N")
     options = parser.parse_args(argv)
     given = {name: getattr(options, name) for name in ("data_dir", "threads", "device", "note")}

@@ -16,6 +16,7 @@ from robustbench_snn.errors import PreflightRefused
 from robustbench_snn.metrics import wilson
 
 BATCH_TOLERANCE = 1e-5
+AGREEMENT_LEVEL = 0.999
 ZERO_GRADIENT_SHARE = 0.05
 _RANDOM = "not asked: the encoder is declared stochastic"
 
@@ -98,9 +99,6 @@ def gradient_alive(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
     zeros = float((gradient == 0).float().mean())
     detail = f"{dead:.1%} of samples without gradient, {zeros:.1%} of pixels exactly zero"
     return Finding("input gradient alive", passed, detail if finite else "non-finite gradient")
-
-
-AGREEMENT_LEVEL = 0.999
 
 
 def surrogate_swap(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:

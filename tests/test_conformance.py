@@ -13,7 +13,7 @@ from robustbench_snn.adapter import ModelAdapter, load_model
 from robustbench_snn.card import Checkpoint, ModelCard, Reported
 from robustbench_snn.catalogue import MODELS, model_card
 from robustbench_snn.check import main
-from robustbench_snn.conformance import conformance, preflight
+from robustbench_snn.conformance import clean_accuracy, conformance, preflight
 from robustbench_snn.data import load_dataset
 from robustbench_snn.errors import PreflightRefused
 
@@ -145,6 +145,24 @@ def test_preflight_refuses_a_wrong_accuracy_claim() -> None:
     )
     with pytest.raises(PreflightRefused, match="wrong mean and std"):
         preflight(model, x, y)
+
+
+def test_a_lucky_sample_does_not_refuse_an_honest_model() -> None:
+    # 108 of 128 right where the card says 75.17 %: one honest model in a hundred looks like this.
+    model = Toy()
+    model.weights_sha256 = "0" * 64
+    card = replace(
+        model.card,
+        reported=Reported(0.7517, 10_000, "its training card"),
+        checkpoint=Checkpoint("package:toy.safetensors", "0" * 64),
+    )
+    model.card = card
+    x, _ = scenes(128)
+    said = model(x).argmax(1)
+    y = torch.where(torch.arange(128) < 108, said, (said + 1) % 10)
+    assert clean_accuracy(model, x, y).passed
+    model.card = replace(card, reported=Reported(0.5, 10_000, "its training card"))
+    assert not clean_accuracy(model, x, y).passed
 
 
 def test_check_command(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:

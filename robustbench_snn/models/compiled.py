@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._dynamo import config
 from torch.autograd import Function
 
 
@@ -41,8 +42,9 @@ def surrogate_backward(
 
 
 # One variant per layer shape, time steps and side: more than the default limit of 8 allows.
-_forward = torch.compile(charge_and_fire, dynamic=True, recompile_limit=64)
-_backward = torch.compile(surrogate_backward, dynamic=True, recompile_limit=64)
+config.recompile_limit = max(config.recompile_limit, 64)
+_forward = torch.compile(charge_and_fire, dynamic=True)
+_backward = torch.compile(surrogate_backward, dynamic=True)
 
 
 class CompiledLIF(Function):
