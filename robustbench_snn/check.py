@@ -35,20 +35,21 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         if args.golden:
-            return check_golden([Path(path) for path in args.golden])
+            return check_golden([Path(path) for path in args.golden], args.device)
         return check_models(args)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def check_golden(paths: list[Path]) -> int:
-    """Compare with every golden file; a line each."""
+def check_golden(paths: list[Path], device: str = "auto") -> int:
+    """Compare with every golden file on ``device``; a line each."""
     from robustbench_snn.golden import report
+    from robustbench_snn.loading import resolve_device
 
-    failed = 0
+    failed, chosen = 0, str(resolve_device(device))
     for path in paths:
-        line, passed = report(path)
+        line, passed = report(path, chosen)
         print(line, flush=True)
         failed += not passed
     return 1 if failed else 0

@@ -124,20 +124,23 @@ def evaluate(network: nn.Module, golden: dict[str, Any], dtype: torch.dtype) -> 
     ]
     network.to(dtype)
     functional.reset_net(network)
-    x = golden["input"].to(dtype).requires_grad_()
+    device = next(network.parameters()).device
+    x = golden["input"].to(device, dtype).requires_grad_()
     steps = golden["config"]["T"]
     sequence = x.unsqueeze(0).expand(steps, *x.shape) if x.dim() == 4 else x.transpose(0, 1)
     logits = network(sequence)
     mean = logits.mean(0) if logits.dim() == 3 else logits
-    loss = nn.functional.cross_entropy(mean, golden["labels"])
+    loss = nn.functional.cross_entropy(mean, golden["labels"].to(device))
     (gradient,) = torch.autograd.grad(loss, x)
     for handle in handles:
         handle.remove()
-    return Outcome(logits.detach(), gradient, counts)
+    return Outcome(logits.detach().cpu(), gradient.cpu(), counts)
 
 
-def compare(golden: dict[str, Any], proj_lif: ProjLif = "official") -> Agreement:
-    """Rebuild the network of a golden file and compare one pass of it.
+def compare(
+    golden: dict[str, Any], proj_lif: ProjLif = "official", device: str = "cpu"
+) -> Agreement:
+    """Rebuild the network of a golden file and compare one pass of it on ``device``.
 
     ``official`` compares with the published behaviour; ``per_sample`` with the recorded runs of
     each sample alone (no spike counts are recorded for those).
@@ -146,7 +149,7 @@ def compare(golden: dict[str, Any], proj_lif: ProjLif = "official") -> Agreement
     for dtype in (torch.float32, torch.float64):
         network = build_network(golden["family"], golden["config"], proj_lif)
         load_strictly(network, golden["state_dict"])
-        outcome = evaluate(network.eval(), golden, dtype)
+        outcome = evaluate(network.eval().to(device), golden, dtype)
         found = agreement(outcome, golden, proj_lif, str(dtype).removeprefix("torch."))
         if found.passed:
             break
@@ -182,10 +185,10 @@ def agreement(
     return Agreement(gap, mismatches, error, precision)
 
 
-def report(path: Path) -> tuple[str, bool]:
-    """One line on a golden file and whether everything in it agrees."""
+def report(path: Path, device: str = "cpu") -> tuple[str, bool]:
+    """One line on a golden file and whether everything in it agrees on ``device``."""
     golden = read_golden(path)
-    official = compare(golden)
+    official = compare(golden, device=device)
     parts = [
         f"max logit difference {official.logits:.1e}",
         f"spike-count mismatches {official.spike_mismatches}",
@@ -193,7 +196,7 @@ def report(path: Path) -> tuple[str, bool]:
     ]
     passed = official.passed
     if golden["family"].startswith("qk_") and "per_sample" in golden:
-        alone = compare(golden, "per_sample")
+        alone = compare(golden, "per_sample", device)
         parts.append(f"per-sample layer: logits {alone.logits:.1e}, gradient {alone.gradient:.1e}")
         passed = passed and alone.passed
     if official.precision != "float32":

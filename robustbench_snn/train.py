@@ -14,6 +14,8 @@ from robustbench_snn.errors import UsageError
 from robustbench_snn.training.recipe import AUGMENTATIONS, Recipe
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from robustbench_snn.adapter import ModelAdapter
     from robustbench_snn.data.base import ImageDataset
     from robustbench_snn.training.trainer import Pictures, Trainer
@@ -46,6 +48,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--seed", type=int, default=default.seed)
     found.add_argument("--fast", action="store_true", help="bfloat16 autocast, compiled neurons")
     found.add_argument("--n", type=int, help="use only the first N training images")
+    found.add_argument(
+        "--half", action="store_true", help="write weights in float16 and measure the rounded model"
+    )
     found.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     found.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     found.add_argument("--plugin", action="append", default=[], help="file that adds models")
@@ -136,6 +141,8 @@ def run(args: argparse.Namespace, dataset: str, recipe: Recipe) -> int:
         f"{recipe.precision}), state in {folder}"
     )
     trainer.fit(Ticker(trainer))
+    if args.half:
+        round_weights(model)
     correct = accuracy_of(model, pictures(data["test"]))
     write_results(args, trainer, data, correct)
     return 0
@@ -198,7 +205,7 @@ class Ticker:
         self.live = sys.stderr.isatty()
         self.started = time.monotonic()
 
-    def __call__(self, step: int, steps: int, loss: float) -> None:
+    def __call__(self, step: int, steps: int, loss: Tensor) -> None:
         epoch, epochs = self.trainer.epoch + 1, self.trainer.recipe.epochs
         if step == 1 and self.trainer.log:
             last = self.trainer.log[-1]
@@ -209,7 +216,8 @@ class Ticker:
                 flush=True,
             )
         if self.live:
-            print(f"\repoch {epoch} step {step}/{steps} loss {loss:.3f}", end="", file=sys.stderr)
+            shown = f"\repoch {epoch} step {step}/{steps} loss {float(loss):.3f}"
+            print(shown, end="", file=sys.stderr)
 
 
 def command_of(args: argparse.Namespace) -> str:
@@ -226,6 +234,21 @@ def command_of(args: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
+def is_weight(value: Tensor) -> bool:
+    """Whether ``--half`` rounds a tensor: weights of two and more dimensions.
+
+    Batch-norm statistics stay as they are; they are small, and a spike can hang on them.
+    """
+    return value.is_floating_point() and value.dim() > 1
+
+
+def round_weights(model: ModelAdapter) -> None:
+    """Round the weights of ``model``, in place, to what float16 can hold."""
+    for parameter in model.net.parameters():
+        if is_weight(parameter):
+            parameter.data = parameter.data.half().float()
+
+
 def write_results(
     args: argparse.Namespace, trainer: Trainer, data: dict[str, ImageDataset], correct: Any
 ) -> None:
@@ -239,6 +262,8 @@ def write_results(
     folder, card = trainer.folder, trainer.model.card
     weights = folder / f"{card.name}.safetensors"
     state = {k: v.detach().cpu().contiguous() for k, v in trainer.model.net.state_dict().items()}
+    if args.half:
+        state = {k: v.half() if is_weight(v) else v for k, v in state.items()}
     save_file(state, weights)
     n, k = len(correct), int(correct.sum())
     seconds, cpu = (sum(row[key] for row in trainer.log) for key in ("seconds", "cpu_seconds"))

@@ -67,7 +67,8 @@ class Trainer:
             {"params": decay, "weight_decay": recipe.weight_decay},
             {"params": plain, "weight_decay": 0.0},
         ]
-        self.optimizer = torch.optim.AdamW(groups, lr=recipe.lr)
+        on_gpu = self.device.type == "cuda"
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe.lr, fused=on_gpu)
         self.steps = len(train.labels) // recipe.batch_size
         if not self.steps:
             raise UsageError(
@@ -122,7 +123,7 @@ class Trainer:
             writer.writeheader()
             writer.writerows(self.log)
 
-    def fit(self, tick: Callable[[int, int, float], None]) -> None:
+    def fit(self, tick: Callable[[int, int, Tensor], None]) -> None:
         """Train the remaining epochs; ``tick(step, steps, loss)`` after every step."""
         neuron.use(self.recipe.neuron)
         final = self.model.card.time_steps
@@ -150,13 +151,15 @@ class Trainer:
         self.model.unlock(False)
         neuron.use("eager")
 
-    def one_epoch(self, tick: Callable[[int, int, float], None]) -> tuple[float, float]:
+    def one_epoch(self, tick: Callable[[int, int, Tensor], None]) -> tuple[float, float]:
         """One pass over the training images: (mean loss, accuracy on augmented images)."""
         # Order and augmentation depend on (seed, epoch) alone, so a resumed run repeats them.
         rng = np.random.default_rng((self.recipe.seed, self.epoch))
         order = rng.permutation(len(self.train.labels))
         self.model.train()
-        total, correct = 0.0, 0
+        # Summed on the device: reading either number back in every step would stall a GPU.
+        total = torch.zeros((), device=self.device)
+        correct = torch.zeros((), dtype=torch.int64, device=self.device)
         size = self.recipe.batch_size
         for step in range(self.steps):
             self.set_rate(self.epoch * self.steps + step)
@@ -167,13 +170,13 @@ class Trainer:
             self.side = x.shape[-1]
             loss, logits = self.step(x, y)
             total += loss
-            correct += int((logits.argmax(1) == y).sum())
+            correct += (logits.argmax(1) == y).sum()
             tick(step + 1, self.steps, total / (step + 1))
         self.model.eval()
-        return total / self.steps, correct / (self.steps * size)
+        return float(total) / self.steps, int(correct) / (self.steps * size)
 
-    def step(self, x: Tensor, y: Tensor) -> tuple[float, Tensor]:
-        """One optimiser step: (loss, logits of the last term)."""
+    def step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """One optimiser step: (loss, logits of the last term), both detached."""
         mixed = self.recipe.precision == "bfloat16"
         smoothing = self.recipe.label_smoothing
         with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
@@ -187,7 +190,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        return float(loss.detach()), terms[-1][1].detach()
+        return loss.detach(), terms[-1][1].detach()
 
     def set_rate(self, step: int) -> None:
         """Linear warm-up, then cosine from ``lr`` to ``lr / 100``."""
