@@ -125,7 +125,10 @@ class ModelAdapter(nn.Module, ABC):
 
     def check_input(self, x: Tensor) -> None:
         """Raise UsageError unless ``x`` has the card's shape and range."""
-        if torch.compiler.is_compiling():
+        # Reading the range back is impossible while a CUDA graph is recorded.
+        if torch.compiler.is_compiling() or (
+            x.is_cuda and torch.cuda.is_current_stream_capturing()
+        ):
             return
         name, shape = self.card.name, self.card.input_shape
         # Sides and time steps may differ: the networks accept any square multiple of their stride.

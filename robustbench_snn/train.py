@@ -255,6 +255,7 @@ def write_results(
     """Weights (safetensors), card (JSON) and log beside each other in the training's folder."""
     from safetensors.torch import save_file
 
+    from robustbench_snn.loading import device_name
     from robustbench_snn.metrics import wilson
     from robustbench_snn.provenance import provenance
     from robustbench_snn.weights import file_sha256
@@ -281,6 +282,7 @@ def write_results(
             for name, part in data.items()
         },
         "training_images": len(trainer.train.labels),
+        "device": device_name(trainer.device),
         "seconds": round(seconds),
         "cpu_seconds": round(cpu),
         "images_per_second": round(seen / seconds, 1),

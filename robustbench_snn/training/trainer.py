@@ -20,6 +20,7 @@ from robustbench_snn.adapter import ModelAdapter
 from robustbench_snn.errors import UsageError
 from robustbench_snn.models import neuron
 from robustbench_snn.training.augment import augment
+from robustbench_snn.training.graphed import GraphedStep
 from robustbench_snn.training.recipe import Recipe
 
 EVAL_BATCH = 100
@@ -67,8 +68,11 @@ class Trainer:
             {"params": decay, "weight_decay": recipe.weight_decay},
             {"params": plain, "weight_decay": 0.0},
         ]
-        on_gpu = self.device.type == "cuda"
-        self.optimizer = torch.optim.AdamW(groups, lr=recipe.lr, fused=on_gpu)
+        self.on_gpu = self.device.type == "cuda"
+        # Graphs keep the address of the rate, so that it has to be a tensor there.
+        lr = torch.tensor(recipe.lr, device=self.device) if self.on_gpu else recipe.lr
+        self.optimizer = torch.optim.AdamW(groups, lr=lr, fused=self.on_gpu, capturable=self.on_gpu)
+        self.graphed = GraphedStep(self.step) if self.on_gpu else None
         self.steps = len(train.labels) // recipe.batch_size
         if not self.steps:
             raise UsageError(
@@ -101,6 +105,11 @@ class Trainer:
                 "choose another --out, or delete it to start anew."
             )
         self.model.net.load_state_dict(state["net"])
+        # The state may come from another kind of device; how steps are taken is this one's.
+        for saved, own in zip(
+            state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True
+        ):
+            saved.update({name: own[name] for name in ("lr", "fused", "capturable")})
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.log = state["epoch"], state["log"]
         return True
@@ -138,7 +147,7 @@ class Trainer:
                 self.epoch,
                 self.model.time_steps,
                 self.side,
-                round(self.optimizer.param_groups[0]["lr"], 8),
+                round(float(self.optimizer.param_groups[0]["lr"]), 8),
                 round(loss, 5),
                 round(accuracy, 5),
                 round(float(np.mean(watched)), 5),
@@ -168,7 +177,10 @@ class Trainer:
             y = torch.from_numpy(self.train.labels[chosen]).to(self.device)
             x = resized(to_unit(pixels, self.device), self.recipe.side_at(self.epoch))
             self.side = x.shape[-1]
-            loss, logits = self.step(x, y)
+            if self.graphed is None:
+                loss, logits = self.step(x, y)
+            else:
+                loss, logits = self.graphed(self.model.time_steps, x, y)
             total += loss
             correct += (logits.argmax(1) == y).sum()
             tick(step + 1, self.steps, total / (step + 1))
@@ -179,7 +191,10 @@ class Trainer:
         """One optimiser step: (loss, logits of the last term), both detached."""
         mixed = self.recipe.precision == "bfloat16"
         smoothing = self.recipe.label_smoothing
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
+        autocast = torch.autocast(
+            self.device.type, torch.bfloat16, enabled=mixed, cache_enabled=not self.on_gpu
+        )
+        with autocast:
             terms = self.model.training_logits(x)
         loss = torch.stack(
             [
@@ -188,7 +203,9 @@ class Trainer:
             ]
         ).sum()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        # In this thread: the compile limit of others is the default one, and too low.
+        with torch.autograd.set_multithreading_enabled(False):
+            loss.backward()
         self.optimizer.step()
         return loss.detach(), terms[-1][1].detach()
 
@@ -202,7 +219,10 @@ class Trainer:
             progress = (step - warm) / max(1, total - warm)
             share = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.lr * share
+            if self.on_gpu:
+                group["lr"].fill_(self.recipe.lr * share)
+            else:
+                group["lr"] = self.recipe.lr * share
 
 
 def to_unit(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
