@@ -69,6 +69,7 @@ class ModelCard:
         paper: where the architecture was published.
         preprocess: resize and crop of the evaluation protocol.
         max_value: upper bound of the inputs; None when unbounded (event counts).
+        parameters: how many, as the training card of shipped weights states; None without one.
         ablation: what was left out of the architecture; such a model runs only when it is named.
         note: one line a reader of results must know.
     """
@@ -87,6 +88,7 @@ class ModelCard:
     paper: str = ""
     preprocess: Preprocess = Preprocess()
     max_value: float | None = 1.0
+    parameters: int | None = None
     ablation: str = ""
     note: str = ""
 

@@ -59,6 +59,7 @@ def with_shipped_weights(card: ModelCard) -> ModelCard:
         card,
         checkpoint=Checkpoint(f"package:{card.name}.safetensors", facts["sha256"]),
         reported=Reported(clean["accuracy"], clean["n"], "training card"),
+        parameters=facts["parameters"],
         note=facts.get("note", card.note),
     )
 

@@ -146,7 +146,8 @@ def choose_models(
 
     A name is taken as it is. A pattern (a glob, or ``all``, which is the default) stands for the
     models of the data set that it fits and that come with weights; only where there are none,
-    for the untrained ones. ``all`` leaves out ablations.
+    for the untrained ones. ``all`` leaves out ablations, and of shipped models of one family takes
+    the smallest.
 
     Returns:
         (names, notes for the user).
@@ -169,6 +170,10 @@ def choose_models(
         if not fitting:
             raise UsageError(_no_model(pattern, dataset))
         trained = [card for card in fitting if card.checkpoint is not None]
+        if pattern == "all":
+            trained, larger = smallest_of_each_family(trained)
+            if larger:
+                notes.append(f"larger models run when they are named: {', '.join(larger)}.")
         if not trained and not own_weights:
             notes.append(
                 f"no model of '{dataset}' that fits '{pattern}' comes with weights; the untrained "
@@ -182,6 +187,16 @@ def choose_models(
             f"({', '.join(names)}): name the one with --model."
         )
     return names, notes
+
+
+def smallest_of_each_family(cards: Sequence[ModelCard]) -> tuple[list[ModelCard], list[str]]:
+    """(cards without the larger shipped models of a family, names of those left out)."""
+    least: dict[str, int] = {}
+    for card in cards:
+        if card.parameters is not None:
+            least[card.family] = min(card.parameters, least.get(card.family, card.parameters))
+    kept = [c for c in cards if c.parameters is None or c.parameters == least[c.family]]
+    return kept, [card.name for card in cards if card not in kept]
 
 
 def _check_dataset(card: ModelCard, dataset: str) -> None:
