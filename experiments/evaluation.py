@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from robustbench_snn.errors import UsageError
+from robustbench_snn.store import Results
 
 PRESETS = Path(__file__).parent / "presets"
 FIGURES = Path(__file__).parent.parent / "figures"
@@ -17,6 +18,13 @@ TABLES = Path(__file__).parent / "results"
 def tables_beside(folder: Path) -> Path:
     """Where tables go when figures go to ``folder``: in the project's own, experiments/results/."""
     return TABLES if folder == FIGURES else folder
+
+
+def keep_rows(results: Path, dataset: str, folder: Path, stem: str) -> list[Path]:
+    """The rows behind a table of the project's own, in one file of a results folder beside it."""
+    if folder != FIGURES:
+        return []
+    return [Results.load(results).write(TABLES / stem / "rows.parquet", dataset)]
 
 
 def command(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from evaluation import PRESETS, command, tables_beside
+from evaluation import PRESETS, command, keep_rows, tables_beside
 
 from robustbench_snn.report.table4 import Table4
 
@@ -21,7 +21,8 @@ def render(results: Path, dataset: str, folder: Path) -> list[Path]:
     """Print the table and write it as Markdown, LaTeX and CSV."""
     table = Table4.load(results, PRESET, REPORTED, dataset)
     print(table.markdown())
-    return table.write(tables_beside(folder), f"table4-{dataset}")
+    stem = f"table4-{dataset}"
+    return table.write(tables_beside(folder), stem) + keep_rows(results, dataset, folder, stem)
 
 
 if __name__ == "__main__":

@@ -123,8 +123,11 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _read(path: Path, columns: list[str] | None = None) -> Any:
-    """The arrow table in ``path``, or None if it is no whole parquet file of ours."""
+def _read(path: Path, columns: list[str] | None = None, many: bool = False) -> Any:
+    """The arrow table in ``path``, or None if it is no whole parquet file of ours.
+
+    Files have one row, and only collections of them (``many``) more.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -135,7 +138,7 @@ def _read(path: Path, columns: list[str] | None = None) -> Any:
     except (pa.ArrowException, OSError):
         return None
     known = {"key", "schema_version", "status"} <= set(table.column_names)
-    return table if known and table.num_rows == 1 else None
+    return table if known and (table.num_rows == 1 or (many and table.num_rows)) else None
 
 
 def read_light(path: Path, layout: Layout = RUNS) -> dict[str, Any] | None:
@@ -214,7 +217,7 @@ class Results:
                 continue
             if wanted is not None and path.stem.rpartition("-")[2] not in wanted:
                 continue
-            table = _read(path)
+            table = _read(path, many=True)
             if table is None:
                 notes.append(f"skipped '{path}': not a whole results file.")
                 continue
@@ -231,6 +234,25 @@ class Results:
         """One row per finished shard; list columns hold NumPy arrays."""
         frame = self._table.to_pandas(use_threads=False)
         return frame[frame["status"] == "ok"].reset_index(drop=True)
+
+    def write(self, path: Path, dataset: str) -> Path:
+        """All rows of one data set in one file, which ``load`` reads from its folder again.
+
+        Commands are left out: they name folders of the machine they were typed on.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+        import pyarrow.parquet as pq
+
+        chosen = self._table.filter(pc.equal(self._table["dataset"], pa.scalar(dataset)))
+        at = chosen.column_names.index("command")
+        nothing = pa.nulls(len(chosen), chosen.schema.field(at).type)
+        chosen = chosen.set_column(at, chosen.schema.field(at), nothing)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}")
+        pq.write_table(chosen, temporary, compression="zstd")
+        os.replace(temporary, path)
+        return path
 
     def failed(self) -> pd.DataFrame:
         """One row per failed shard, with its ``error``."""
