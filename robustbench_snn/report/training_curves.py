@@ -74,7 +74,7 @@ class TrainingCurves:
 
         palette = seaborn.color_palette("colorblind", len(self.logs))
         with seaborn.axes_style("whitegrid"), matplotlib.rc_context({"pdf.fonttype": 42}):
-            figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+            figure, axes = plt.subplots(1, 2, figsize=(9, 4.4), sharey=True, layout="constrained")
             for i, (name, log) in enumerate(self.logs.items()):
                 epochs = [int(row["epoch"]) for row in log]
                 style = {"color": palette[i], "marker": _MARKERS[i % len(_MARKERS)]}
@@ -83,7 +83,8 @@ class TrainingCurves:
                     axis.plot(epochs, share, markersize=4, label=self._label(name), **style)
             axes[0].set(xlabel="epoch", ylabel="accuracy, %", title="augmented training images")
             axes[1].set(xlabel="epoch", title="images watched, never selected on")
-            axes[1].legend(fontsize=7)
+            handles, labels = axes[0].get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=7)
             recipes = [card["recipe"] for card in self.cards.values()]
             figure.suptitle(f"{self.dataset}: {_stages(recipes)}", fontsize=9)
             figure.savefig(paths[0], metadata={"CreationDate": None})
