@@ -69,3 +69,5 @@ def test_whole_model_minus_each_other(tmp_path):
     assert abs(clean["spiliformer-a.cifar10 − qkformer-a.cifar10"] - 0.3) < 1e-9
     assert all(r["low"] <= r["value"] <= r["high"] for r in differences.values())
     assert "could be transcribed" in table.markdown()
+    assert "yardstick" not in table.markdown()
+    assert "tab:table3}" in table.latex()

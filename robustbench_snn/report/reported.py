@@ -41,6 +41,6 @@ class Reported:
     def caption(self, dataset: str) -> str:
         """Whose figures these are, and what they may not be used for."""
         text = f"Reported, not measured here: {self.source}."
-        if not self.covers(dataset):
+        if self.rows and not self.covers(dataset):
             text += f" None of them is on {dataset}, so they are no yardstick for it."
         return f"{text} {self.missing}"

@@ -11,6 +11,8 @@ from robustbench_snn.report.table4 import Table4
 class Table3(Table4):
     """Like Table 4, with differences of the whole SpiLiFormer to every model without a part."""
 
+    name = "table3"
+
     def pairs(self) -> list[tuple[str, Outcomes, Outcomes]]:
         """The whole SpiLiFormer minus each other model, with a label."""
         whole = [outcome for outcome in self.outcomes if parts_of(outcome) == (True, True)]

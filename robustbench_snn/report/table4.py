@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from robustbench_snn.attack_spec import AttackSpec
 from robustbench_snn.config import CLEAN
@@ -39,6 +39,7 @@ class Table4:
         reported: the paper's figures.
     """
 
+    name: ClassVar[str] = "table4"
     dataset: str
     columns: Mapping[str, AttackSpec]
     outcomes: Sequence[Outcomes]
@@ -144,29 +145,29 @@ class Table4:
 
     def markdown(self) -> str:
         """Both blocks as Markdown."""
-        return "\n".join(
-            [
-                f"**Measured.** {self.caption()}\n",
-                to_markdown(self.rows(), ["model", "T", "n", *self.columns]),
-                f"**{self.reported.caption(self.dataset)}**\n",
-                to_markdown(self.reported_rows(), ["dataset", "model", "T", *self.columns]),
-            ]
-        )
+        blocks = [
+            f"**Measured.** {self.caption()}\n",
+            to_markdown(self.rows(), ["model", "T", "n", *self.columns]),
+            f"**{self.reported.caption(self.dataset)}**\n",
+        ]
+        if printed := self.reported_rows():
+            blocks.append(to_markdown(printed, ["dataset", "model", "T", *self.columns]))
+        return "\n".join(blocks)
 
     def latex(self) -> str:
         """Both blocks as LaTeX tables (booktabs)."""
-        measured = ["model", "T", "n", *self.columns]
-        printed = ["dataset", "model", "T", *self.columns]
+        head = ["model", "T", "n", *self.columns]
+        text = to_latex(self.rows(), head, self.caption(), f"tab:{self.name}")
         about = self.reported.caption(self.dataset)
-        return (
-            to_latex(self.rows(), measured, self.caption(), "tab:table4")
-            + "\n"
-            + to_latex(self.reported_rows(), printed, about, "tab:table4-reported")
-        )
+        if printed := self.reported_rows():
+            head = ["dataset", "model", "T", *self.columns]
+            return text + "\n" + to_latex(printed, head, about, f"tab:{self.name}-reported")
+        return f"{text}\n% {about}\n"
 
-    def write(self, folder: Path, name: str = "table4") -> list[Path]:
+    def write(self, folder: Path, name: str | None = None) -> list[Path]:
         """Write Markdown, LaTeX and CSV into ``folder``, made if missing; returns the paths."""
         folder.mkdir(parents=True, exist_ok=True)
+        name = name or self.name
         csv = to_csv(self.records(), CSV_COLUMNS)
         texts = {".md": self.markdown(), ".tex": self.latex(), ".csv": csv}
         for suffix, text in texts.items():
