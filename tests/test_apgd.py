@@ -258,7 +258,7 @@ def test_bad_input():
     with pytest.raises(UsageError, match="--source"):
         build("transfer").perturb(*linear_case(), [make_spec("transfer")])
     with pytest.raises(UsageError, match="are untrained"):
-        parse_source("qkformer-4-384.cifar10@123456789abc", "source")
+        parse_source("qkformer-4-384.cifar100@123456789abc", "source")
     net, (x, y, ids) = Linear(3).requires_grad_(False), linear_case()[1:]
     spec = make_spec("apgd", {"loss": "dlr-targeted"})
     with pytest.raises(UsageError, match="the model has 3 classes"):
