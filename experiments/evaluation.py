@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from robustbench_snn.errors import UsageError
+from robustbench_snn.report.outcomes import keys_of
+from robustbench_snn.report.table4 import Table4
 from robustbench_snn.store import Results
 
 PRESETS = Path(__file__).parent / "presets"
@@ -20,11 +22,13 @@ def tables_beside(folder: Path) -> Path:
     return TABLES if folder == FIGURES else folder
 
 
-def keep_rows(results: Path, dataset: str, folder: Path, stem: str) -> list[Path]:
+def keep_rows(results: Path, table: Table4, folder: Path, stem: str) -> list[Path]:
     """The rows behind a table of the project's own, in one file of a results folder beside it."""
     if folder != FIGURES:
         return []
-    return [Results.load(results).write(TABLES / stem / "rows.parquet", dataset)]
+    stored = Results.load(results)
+    keys = keys_of(stored, list(table.columns.values()), table.dataset)
+    return [stored.write(TABLES / stem / "rows.parquet", keys)]
 
 
 def command(

@@ -22,7 +22,7 @@ def render(results: Path, dataset: str, folder: Path) -> list[Path]:
     table = Table3.load(results, PRESET, REPORTED, dataset)
     print(table.markdown())
     stem = f"table3-{dataset}"
-    return table.write(tables_beside(folder), stem) + keep_rows(results, dataset, folder, stem)
+    return table.write(tables_beside(folder), stem) + keep_rows(results, table, folder, stem)
 
 
 if __name__ == "__main__":

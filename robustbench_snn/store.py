@@ -235,8 +235,8 @@ class Results:
         frame = self._table.to_pandas(use_threads=False)
         return frame[frame["status"] == "ok"].reset_index(drop=True)
 
-    def write(self, path: Path, dataset: str) -> Path:
-        """All rows of one data set in one file, which ``load`` reads from its folder again.
+    def write(self, path: Path, keys: Collection[str]) -> Path:
+        """The rows of ``keys`` in one file, which ``load`` reads from its folder again.
 
         Commands are left out: they name folders of the machine they were typed on.
         """
@@ -244,7 +244,7 @@ class Results:
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
-        chosen = self._table.filter(pc.equal(self._table["dataset"], pa.scalar(dataset)))
+        chosen = self._table.filter(pc.is_in(self._table["key"], pa.array(sorted(keys))))
         at = chosen.column_names.index("command")
         nothing = pa.nulls(len(chosen), chosen.schema.field(at).type)
         chosen = chosen.set_column(at, chosen.schema.field(at), nothing)

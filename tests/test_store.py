@@ -40,12 +40,12 @@ def make_row(start=0, labels=(0, 1, 2), pred_adv=(0, 0, 0), **changes):
     return row | changes
 
 
-def test_rows_of_a_data_set_in_one_file(tmp_path):
+def test_chosen_rows_in_one_file(tmp_path):
     for i, start in enumerate((0, 3)):
         store.write_shard(tmp_path / "run", f"{i}" * 64, make_row(start, command="at ~/mine"))
     store.write_shard(tmp_path / "run", "2" * 64, make_row(dataset="e"))
     found = store.Results.load(tmp_path / "run")
-    assert found.write(tmp_path / "kept" / "rows.parquet", "d").is_file()
+    assert found.write(tmp_path / "kept" / "rows.parquet", {"0" * 64, "1" * 64}).is_file()
     kept = store.Results.load(tmp_path / "kept").frame()
     assert kept["start"].tolist() == [0, 3]
     assert kept["dataset"].tolist() == ["d", "d"]

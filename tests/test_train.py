@@ -13,12 +13,13 @@ from safetensors.torch import load_file
 
 import robustbench_snn.train as train_module
 from robustbench_snn.adapter import load_model
+from robustbench_snn.data import load_dataset
 from robustbench_snn.errors import UsageError
 from robustbench_snn.report.training_curves import TrainingCurves
 from robustbench_snn.train import main
 from robustbench_snn.training.augment import augment
 from robustbench_snn.training.recipe import Recipe, recipe_from
-from robustbench_snn.training.trainer import Pictures, Trainer, resized
+from robustbench_snn.training.trainer import Pictures, Trainer, accuracy_of, resized
 from robustbench_snn.weights import file_sha256
 
 SHIPPED = Path(train_module.__file__).parent / "checkpoints"
@@ -69,6 +70,26 @@ def test_other_settings_do_not_resume(tmp_path: Path, capsys: pytest.CaptureFixt
     assert command(tmp_path, "--epochs", "1") == 0
     assert command(tmp_path, "--epochs", "1", "--lr", "0.1") == 2
     assert "other settings (lr)" in capsys.readouterr().err
+
+
+def test_a_damaged_state_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / NAME).mkdir()
+    (tmp_path / NAME / "checkpoint.pt").write_text("cut off")
+    assert command(tmp_path, "--epochs", "1") == 2
+    assert "no readable training state" in capsys.readouterr().err
+
+
+def test_half_writes_and_measures_rounded_weights(tmp_path: Path) -> None:
+    assert command(tmp_path, "--epochs", "1", "--half") == 0
+    path = tmp_path / NAME / f"{NAME}.safetensors"
+    kinds = {(v.dim() > 1, v.dtype) for v in load_file(path).values() if v.is_floating_point()}
+    assert kinds == {(True, torch.float16), (False, torch.float32)}
+    model, test = load_model(NAME, weights=str(path)), load_dataset("digit-scenes", "test")
+    card = json.loads((tmp_path / NAME / f"{NAME}.json").read_text())
+    found = accuracy_of(model, Pictures(*test.arrays()))
+    assert float(found.mean()) == card["clean"]["accuracy"]
 
 
 def test_loss_falls_on_a_few_images(tmp_path: Path) -> None:

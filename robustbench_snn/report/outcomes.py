@@ -87,6 +87,19 @@ def collect(results: Results, specs: Sequence[AttackSpec], dataset: str) -> list
     Raises:
         UsageError: the store has none of these attacks on this data set.
     """
+    keys = keys_of(results, specs, dataset)
+    samples = results.samples()
+    samples = samples[samples["key"].isin(keys)]
+    grouped = samples.groupby(list(FACTS), dropna=False, sort=True)
+    return [_outcomes(group) for _, group in grouped]
+
+
+def keys_of(results: Results, specs: Sequence[AttackSpec], dataset: str) -> set[str]:
+    """Content keys of the rows of ``specs`` on uncorrupted ``dataset``.
+
+    Raises:
+        UsageError: there are none.
+    """
     frame = results.frame()
     frame = frame[(frame["dataset"] == dataset) & frame["attack"].isin({s.name for s in specs})]
     frame = frame[frame["corruption"].isna()]
@@ -98,10 +111,7 @@ def collect(results: Results, specs: Sequence[AttackSpec], dataset: str) -> list
             f"the results hold none of the attacks of this experiment on '{dataset}': run the "
             "experiment first, or name the data set that was run with --dataset."
         )
-    samples = results.samples()
-    samples = samples[samples["key"].isin(keys)]
-    grouped = samples.groupby(list(FACTS), dropna=False, sort=True)
-    return [_outcomes(group) for _, group in grouped]
+    return keys
 
 
 def paired(a: Outcomes, b: Outcomes, spec: AttackSpec) -> tuple[float, float, float] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -91,11 +92,17 @@ class Trainer:
         """Load the state of an earlier call; True when there was one.
 
         Raises:
-            UsageError: the state was made by another recipe.
+            UsageError: the state is damaged, or was made by another recipe.
         """
         if not self.checkpoint.is_file():
             return False
-        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        try:
+            state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+            raise UsageError(
+                f"'{self.checkpoint}' is no readable training state: choose another --out, or "
+                "delete it to start anew."
+            ) from error
         if state["recipe"] != self.recipe.facts():
             changed = sorted(
                 k for k, v in self.recipe.facts().items() if state["recipe"].get(k) != v
