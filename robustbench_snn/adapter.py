@@ -44,10 +44,12 @@ class ModelAdapter(nn.Module, ABC):
     Attributes:
         stochastic: set it where ``encode`` draws at random, so that two calls differ; attacks on
             such a model must average gradients (``--eot``).
+        beta: share of the last term of ``training_logits`` in the loss, where there are two.
     """
 
     card: ModelCard
     stochastic: bool = False
+    beta: float = 1.0
     weights_sha256: str = "untrained"
     mean: Tensor
     std: Tensor

@@ -173,24 +173,19 @@ SMALL_STEPS = 2
 # Widths at which the three families have the same number of parameters within 10 %.
 SMALL_DIM = {"qkformer": 96, "sdt": 104, "spiliformer": 96}
 ABLATIONS = {"no-ff": {"ff": False}, "no-fb": {"fb": False}}
-# SpiLiFormer's feedback as its authors' code computes it; the tiny preset keeps the equations'.
-RELEASED = {"fb_cosine": True, "fb_decoder": "released"}
 
 
 def _register_small_images() -> None:
     same = Preprocess()
     for family in ADAPTERS:
         layout = {} if family == "sdt" else {"layout": "cifar"}
-        released = RELEASED if family == "spiliformer" else {}
         tiny = {**layout, "dim": TINY_DIM, "heads": 4}
         grey = ((0.5,) * 3, (0.25,) * 3)
         _image(family, "tiny", "digit-scenes", 10, 32, TINY_STEPS, tiny, grey, same)
         size, paper = (
-            ("2-512", {"dim": 512})
-            if family == "sdt"
-            else ("4-384", {**layout, **released, "dim": 384})
+            ("2-512", {"dim": 512}) if family == "sdt" else ("4-384", {**layout, "dim": 384})
         )
-        small = {**layout, **released, "dim": SMALL_DIM[family], "heads": 4}
+        small = {**layout, "dim": SMALL_DIM[family], "heads": 4}
         normal = (CIFAR_MEAN, CIFAR_STD)
         _image(family, "small", "cifar10", 10, 32, SMALL_STEPS, small, normal, same)
         for name, off in ABLATIONS.items() if family == "spiliformer" else ():
@@ -211,7 +206,7 @@ def _register_imagenet() -> None:
     for dim, heads in ((384, 6), (512, 8), (768, 12)):
         config = {"layout": "imagenet", "dim": dim, "depth": 10, "heads": heads}
         _image("qkformer", f"10-{dim}", "imagenet", 1000, 224, 4, config, norm, crop)
-    _image("spiliformer", "10-768", "imagenet", 1000, 224, 4, {**config, **RELEASED}, norm, crop)
+    _image("spiliformer", "10-768", "imagenet", 1000, 224, 4, config, norm, crop)
     for depth, dim in ((8, 384), (6, 512), (8, 512), (10, 384), (8, 768)):
         config = {"dim": dim, "depth": depth, "pooling_stat": "1111"}
         tighter = Preprocess(resize=235, crop=224)
@@ -222,8 +217,7 @@ def _register_events() -> None:
     hierarchical = {"layout": "dvs", "dim": 256, "heads": 16, "mlp_ratio": 1, "num_classes": 10}
     gesture = {**hierarchical, "mlp_ratio": 4, "num_classes": 11}
     for family in ("qkformer", "spiliformer"):
-        released = RELEASED if family == "spiliformer" else {}
-        _events(family, "2-256", "cifar10-dvs", 16, 128, {**hierarchical, **released})
+        _events(family, "2-256", "cifar10-dvs", 16, 128, hierarchical)
     _events("qkformer", "2-256", "dvs128-gesture", 16, 128, gesture)
     sdt = {"dim": 256, "num_classes": 10, "dvs_mode": True, "tet": True}
     _events("sdt", "2-256", "cifar10-dvs", 10, 64, sdt)

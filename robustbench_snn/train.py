@@ -43,6 +43,9 @@ def parser() -> argparse.ArgumentParser:
         "--one-step", type=float, default=default.one_step, help="share of the epochs at T = 1"
     )
     found.add_argument("--label-smoothing", type=float, default=default.label_smoothing)
+    found.add_argument(
+        "--beta", default="0.8", help="SpiLiFormer: share of the second pass in the loss, or A:B"
+    )
     found.add_argument("--sides", default="", help="SIDE:SHARE,...: first epochs on smaller images")
     found.add_argument("--augment", help="comma-separated; default: what suits the data set")
     found.add_argument("--seed", type=int, default=default.seed)
@@ -88,6 +91,7 @@ def train(args: argparse.Namespace) -> int:
         warmup=args.warmup,
         one_step=args.one_step,
         label_smoothing=args.label_smoothing,
+        beta=beta_of(args.beta),
         sides=sides_of(args.sides),
         augment=tuple(names),
         seed=args.seed,
@@ -111,6 +115,15 @@ def sides_of(text: str) -> tuple[tuple[int, float], ...]:
         raise UsageError(
             f"--sides '{text}' is not SIDE:SHARE,..., for example 16:0.4,24:0.3."
         ) from error
+
+
+def beta_of(text: str) -> tuple[float, float]:
+    """``0.8``, or ``0.5:0.8`` from the first to the last epoch."""
+    try:
+        first, _, last = text.partition(":")
+        return float(first), float(last or first)
+    except ValueError as error:
+        raise UsageError(f"--beta '{text}' is neither a share, 0.8, nor two, 0.5:0.8.") from error
 
 
 def run(args: argparse.Namespace, dataset: str, recipe: Recipe) -> int:

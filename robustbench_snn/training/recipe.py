@@ -27,6 +27,8 @@ class Recipe:
         one_step: share of the epochs trained at T = 1 before the model's own T; a first layer
             sees the same static image at every step, so its weights serve both.
         label_smoothing: share of the target spread over all classes.
+        beta: share of SpiLiFormer's second pass in the loss, in the first and in the last epoch,
+            linear in between; models with one term ignore it.
         sides: (side, share) pairs: the first epochs train on images resized to fewer pixels,
             ``share`` of the epochs each; the remaining epochs on what augmentation leaves.
         augment: names from ``robustbench_snn.training.augment``.
@@ -42,6 +44,7 @@ class Recipe:
     warmup: float = 0.05
     one_step: float = 0.6
     label_smoothing: float = 0.0
+    beta: tuple[float, float] = (0.8, 0.8)
     sides: tuple[tuple[int, float], ...] = ()
     augment: tuple[str, ...] = ()
     seed: int = 0
@@ -55,6 +58,8 @@ class Recipe:
         for name in ("warmup", "one_step", "label_smoothing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} is a share in [0, 1], not {getattr(self, name)}.")
+        if not all(0 <= end <= 1 for end in self.beta):
+            raise UsageError(f"beta is a share in [0, 1], not {self.beta}.")
         shares = [share for _, share in self.sides]
         if any(side < 4 or side % 4 for side, _ in self.sides) or not 0 <= sum(shares) <= 1:
             raise UsageError(
@@ -67,7 +72,17 @@ class Recipe:
     def facts(self) -> dict[str, Any]:
         """All settings as plain JSON values."""
         sides = [list(pair) for pair in self.sides]
-        return {**asdict(self), "augment": list(self.augment), "sides": sides}
+        return {
+            **asdict(self),
+            "augment": list(self.augment),
+            "sides": sides,
+            "beta": list(self.beta),
+        }
+
+    def beta_at(self, epoch: int) -> float:
+        """The share of the last pass's loss in ``epoch`` (from 0)."""
+        first, last = self.beta
+        return first + (last - first) * epoch / max(1, self.epochs - 1)
 
     def one_step_epochs(self, time_steps: int) -> int:
         """How many of the first epochs run at T = 1 when the model's own T is ``time_steps``."""
@@ -88,4 +103,6 @@ def recipe_from(facts: dict[str, Any]) -> Recipe:
     known = {field.name for field in fields(Recipe)}
     given = {k: facts[k] for k in known if k in facts}
     sides = tuple((int(side), float(share)) for side, share in facts.get("sides", ()))
-    return Recipe(**{**given, "augment": tuple(facts["augment"]), "sides": sides})
+    first, last = facts.get("beta", Recipe.beta)
+    tuples = {"augment": tuple(facts["augment"]), "sides": sides, "beta": (first, last)}
+    return Recipe(**{**given, **tuples})

@@ -146,6 +146,7 @@ class Trainer:
         switch = self.recipe.one_step_epochs(final)
         while self.epoch < self.recipe.epochs:
             self.model.time_steps = 1 if self.epoch < switch else final
+            self.model.beta = self.recipe.beta_at(self.epoch)
             started, worked = time.monotonic(), time.process_time()
             loss, accuracy = self.one_epoch(tick)
             watched = accuracy_of(self.model, self.monitor)
