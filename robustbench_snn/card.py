@@ -71,6 +71,7 @@ class ModelCard:
         max_value: upper bound of the inputs; None when unbounded (event counts).
         parameters: how many, as the training card of shipped weights states; None without one.
         ablation: what was left out of the architecture; such a model runs only when it is named.
+        trained_eps: L-infinity radius of its adversarial training, in pixels; 0 for none.
         note: one line a reader of results must know.
     """
 
@@ -90,6 +91,7 @@ class ModelCard:
     max_value: float | None = 1.0
     parameters: int | None = None
     ablation: str = ""
+    trained_eps: float = 0.0
     note: str = ""
 
     def config_json(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import re
 import sys
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
@@ -131,6 +132,7 @@ def _image(
     preprocess: Preprocess,
     ablation: str = "",
 ) -> None:
+    levels = re.search(r"-at(\d+)", size)
     card = ModelCard(
         name=f"{family}-{size}.{dataset}",
         dataset=dataset,
@@ -144,6 +146,7 @@ def _image(
         paper=PAPERS[family],
         preprocess=preprocess,
         ablation=ablation,
+        trained_eps=int(levels[1]) / 255 if levels else 0.0,
     )
     register(card, f"robustbench_snn.models.adapters:{ADAPTERS[family]}")
 
@@ -173,6 +176,7 @@ SMALL_STEPS = 2
 # Widths at which the three families have the same number of parameters within 10 %.
 SMALL_DIM = {"qkformer": 96, "sdt": 104, "spiliformer": 96}
 ABLATIONS = {"no-ff": {"ff": False}, "no-fb": {"fb": False}}
+COLLAPSED = "the watch over single-step adversarial training, which collapsed"
 
 
 def _register_small_images() -> None:
@@ -181,23 +185,30 @@ def _register_small_images() -> None:
         layout = {} if family == "sdt" else {"layout": "cifar"}
         tiny = {**layout, "dim": TINY_DIM, "heads": 4}
         grey = ((0.5,) * 3, (0.25,) * 3)
-        _image(family, "tiny", "digit-scenes", 10, 32, TINY_STEPS, tiny, grey, same)
+        for size in ("tiny", "tiny-at8"):
+            _image(family, size, "digit-scenes", 10, 32, TINY_STEPS, tiny, grey, same)
+        if family == "sdt":
+            name = "tiny-at8-collapsed"
+            _image(family, name, "digit-scenes", 10, 32, TINY_STEPS, tiny, grey, same, COLLAPSED)
         size, paper = (
             ("2-512", {"dim": 512}) if family == "sdt" else ("4-384", {**layout, "dim": 384})
         )
         small = {**layout, "dim": SMALL_DIM[family], "heads": 4}
         normal = (CIFAR_MEAN, CIFAR_STD)
-        _image(family, "small", "cifar10", 10, 32, SMALL_STEPS, small, normal, same)
+        for name in ("small", "small-at4", "small-at8", "small-long"):
+            _image(family, name, "cifar10", 10, 32, SMALL_STEPS, small, normal, same)
+        _image(family, "small", "cifar100", 100, 32, SMALL_STEPS, small, normal, same)
         for name, off in ABLATIONS.items() if family == "spiliformer" else ():
             config = {**small, **off}
             variant = f"small-{name}"
             _image(family, variant, "cifar10", 10, 32, SMALL_STEPS, config, normal, same, name)
-        sdt_100 = (CIFAR100_MEAN, CIFAR100_STD)
-        for classes in (10, 100):
-            norm = sdt_100 if family == "sdt" and classes == 100 else (CIFAR_MEAN, CIFAR_STD)
-            _image(family, size, f"cifar{classes}", classes, 32, 4, paper, norm, same)
-            if family == "sdt":
-                _image(family, "2-256", f"cifar{classes}", classes, 32, 4, {"dim": 256}, norm, same)
+        for name in (size, f"{size}-long", f"{size}-at4"):
+            _image(family, name, "cifar10", 10, 32, 4, paper, normal, same)
+        norm = (CIFAR100_MEAN, CIFAR100_STD) if family == "sdt" else normal
+        _image(family, size, "cifar100", 100, 32, 4, paper, norm, same)
+        if family == "sdt":
+            _image(family, "2-256", "cifar10", 10, 32, 4, {"dim": 256}, normal, same)
+            _image(family, "2-256", "cifar100", 100, 32, 4, {"dim": 256}, norm, same)
 
 
 def _register_imagenet() -> None:

@@ -3,62 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
+import fcntl
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustbench_snn.errors import UsageError
-from robustbench_snn.training.recipe import AUGMENTATIONS, Recipe
+from robustbench_snn.training.options import command_of, parser, recipe_of
+from robustbench_snn.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from robustbench_snn.adapter import ModelAdapter
     from robustbench_snn.data.base import ImageDataset
-    from robustbench_snn.training.trainer import Pictures, Trainer
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    default = Recipe()
-    found = argparse.ArgumentParser(
-        prog="python -m robustbench_snn.train",
-        description="Train a registered model; the same command resumes an interrupted training.",
-    )
-    found.add_argument(
-        "--model", required=True, help="catalogue name, for example sdt-tiny.digit-scenes"
-    )
-    found.add_argument("--dataset", help="data set (default: the model's own)")
-    found.add_argument("--data-dir", help="folder with the data (default: the Hub)")
-    found.add_argument("--out", default="runs", help="folder of trainings (default: runs)")
-    found.add_argument("--epochs", type=int, default=default.epochs)
-    found.add_argument("--batch-size", type=int, default=default.batch_size)
-    found.add_argument("--lr", type=float, default=default.lr)
-    found.add_argument("--weight-decay", type=float, default=default.weight_decay)
-    found.add_argument("--warmup", type=float, default=default.warmup, help="share of all steps")
-    found.add_argument(
-        "--one-step", type=float, default=default.one_step, help="share of the epochs at T = 1"
-    )
-    found.add_argument("--label-smoothing", type=float, default=default.label_smoothing)
-    found.add_argument(
-        "--beta", default="0.8", help="SpiLiFormer: share of the second pass in the loss, or A:B"
-    )
-    found.add_argument("--sides", default="", help="SIDE:SHARE,...: first epochs on smaller images")
-    found.add_argument("--augment", help="comma-separated; default: what suits the data set")
-    found.add_argument("--seed", type=int, default=default.seed)
-    found.add_argument("--fast", action="store_true", help="bfloat16 autocast, compiled neurons")
-    found.add_argument("--n", type=int, help="use only the first N training images")
-    found.add_argument(
-        "--half", action="store_true", help="write weights in float16 and measure the rounded model"
-    )
-    found.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
-    found.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    found.add_argument("--plugin", action="append", default=[], help="file that adds models")
-    found.add_argument("--note", default="", help="one line for the card, e.g. on the data")
-    return found
+    from robustbench_snn.training.pictures import Pictures
+    from robustbench_snn.training.trainer import Trainer
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -80,97 +44,104 @@ def train(args: argparse.Namespace) -> int:
 
     for path in args.plugin:
         load_plugin(path)
-    card = model_card(args.model)
-    dataset = args.dataset or card.dataset
-    names = AUGMENTATIONS.get(dataset, ()) if args.augment is None else split(args.augment)
-    recipe = Recipe(
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        lr=args.lr,
-        weight_decay=args.weight_decay,
-        warmup=args.warmup,
-        one_step=args.one_step,
-        label_smoothing=args.label_smoothing,
-        beta=beta_of(args.beta),
-        sides=sides_of(args.sides),
-        augment=tuple(names),
-        seed=args.seed,
-        precision="bfloat16" if args.fast else "float32",
-        neuron="compiled" if args.fast else "eager",
-    )
-    return run(args, dataset, recipe)
+    dataset = args.dataset or model_card(args.model).dataset
+    recipe = recipe_of(args, dataset)
+    folder = Path(args.out) / args.model
+    writable(folder)
+    with alone(folder):
+        return run(args, dataset, recipe, folder)
 
 
-def split(text: str) -> list[str]:
-    """Comma-separated names."""
-    return [name for name in text.split(",") if name]
-
-
-def sides_of(text: str) -> tuple[tuple[int, float], ...]:
-    """``16:0.4,24:0.3`` as pairs."""
-    try:
-        pairs = [part.split(":") for part in split(text)]
-        return tuple((int(side), float(share)) for side, share in pairs)
-    except ValueError as error:
-        raise UsageError(
-            f"--sides '{text}' is not SIDE:SHARE,..., for example 16:0.4,24:0.3."
-        ) from error
-
-
-def beta_of(text: str) -> tuple[float, float]:
-    """``0.8``, or ``0.5:0.8`` from the first to the last epoch."""
-    try:
-        first, _, last = text.partition(":")
-        return float(first), float(last or first)
-    except ValueError as error:
-        raise UsageError(f"--beta '{text}' is neither a share, 0.8, nor two, 0.5:0.8.") from error
-
-
-def run(args: argparse.Namespace, dataset: str, recipe: Recipe) -> int:
+def run(args: argparse.Namespace, dataset: str, recipe: Recipe, folder: Path) -> int:
     """Open data and model, fit, measure on the whole test split, write the results."""
     import torch
 
     from robustbench_snn.loading import check_classes, resolve_device
     from robustbench_snn.memory import keep_large_blocks
-    from robustbench_snn.training.trainer import Trainer, accuracy_of
+    from robustbench_snn.training.augment import augment
+    from robustbench_snn.training.monitor import accuracy_of
+    from robustbench_snn.training.outcome import round_weights, write_results
+    from robustbench_snn.training.trainer import Trainer
 
     keep_large_blocks()
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(recipe.seed)
-    model = untrained(args)
+    model, start = beginning(args, recipe)
     model.to(resolve_device(args.device))
     data = {name: open_split(dataset, name, args.data_dir) for name in ("train", "test")}
     check_classes(model.card, data["train"])
-    folder = Path(args.out) / args.model
-    writable(folder)
-    train_set = pictures(data["train"], args.n)
-    watched = monitor(dataset, args.data_dir, data["test"])
-    trainer = Trainer(model, recipe, train_set, watched, folder)
+    train_set, held_out = held_apart(dataset, args.data_dir, data["train"], args.n)
+    augment(train_set.pixels[:1], recipe.augment, np_rng())
+    trainer = Trainer(
+        model, recipe, train_set, held_out, folder, identity(args, model, data["train"], start)
+    )
     resumed = trainer.resume()
     print(
         f"{'resuming' if resumed else 'training'} {args.model} on {dataset} "
         f"({len(train_set.labels)} images, {recipe.epochs} epochs, T={model.card.time_steps}, "
-        f"{recipe.precision}), state in {folder}"
+        f"{recipe.precision}), state in {folder}",
+        flush=True,
     )
-    trainer.fit(Ticker(trainer))
-    if args.half:
+    ticker = Ticker(trainer)
+    trainer.fit(ticker)
+    ticker.tell(recipe.epochs)
+    if recipe.half:
         round_weights(model)
     correct = accuracy_of(model, pictures(data["test"]))
-    write_results(args, trainer, data, correct)
+    facts = {
+        "start": start,
+        "data": {
+            name: {"source": part.source, "revision": part.revision, "n": len(part)}
+            for name, part in data.items()
+        },
+        "command": command_of(args),
+    }
+    print(write_results(trainer, correct, facts, args.note))
     return 0
 
 
-def untrained(args: argparse.Namespace) -> ModelAdapter:
-    """The model without its shipped weights."""
-    from dataclasses import replace
+def beginning(args: argparse.Namespace, recipe: Recipe) -> tuple[ModelAdapter, dict[str, str]]:
+    """The model to train, and which weights it starts from (empty: new ones).
 
-    from robustbench_snn.catalogue import MODELS
+    Raises:
+        UsageError: the starting weights do not exist or do not fit.
+    """
+    from robustbench_snn.catalogue import MODELS, model_card
     from robustbench_snn.registry import import_target
+    from robustbench_snn.weights import load_weights
 
     entry = MODELS.get(args.model)
     kind = import_target(entry.adapter) if isinstance(entry.adapter, str) else entry.adapter
-    return kind(replace(entry.card, checkpoint=None, reported=None))
+    model: ModelAdapter = kind(replace(entry.card, checkpoint=None, reported=None))
+    if args.start_file and not recipe.start:
+        raise UsageError("--start-file holds the weights of --start: name that model too.")
+    if not recipe.start:
+        return model, {}
+    checkpoint = model_card(recipe.start).checkpoint
+    source = args.start_file or (checkpoint and checkpoint.source)
+    if not source:
+        raise UsageError(
+            f"'{recipe.start}' comes without weights to start from: train it first, or give its "
+            "file with --start-file."
+        )
+    load_weights(model, source)
+    return model, {"model": recipe.start, "sha256": model.weights_sha256}
+
+
+def identity(
+    args: argparse.Namespace, model: ModelAdapter, train: ImageDataset, start: dict[str, str]
+) -> dict[str, Any]:
+    """What besides the recipe decides the outcome of a training."""
+    from robustbench_snn.provenance import foreign_source_sha256
+
+    return {
+        "data": train.revision,
+        "n": args.n or len(train),
+        "config": model.card.config_json(),
+        "source": foreign_source_sha256(type(model)),
+        "start": start.get("sha256", ""),
+    }
 
 
 def open_split(dataset: str, split_name: str, data_dir: str | None) -> ImageDataset:
@@ -180,21 +151,42 @@ def open_split(dataset: str, split_name: str, data_dir: str | None) -> ImageData
     return load_dataset(dataset, split_name, Path(data_dir) if data_dir else None)
 
 
-def pictures(data: ImageDataset, n: int | None = None) -> Pictures:
+def pictures(data: ImageDataset) -> Pictures:
     """A split as arrays; raises UsageError for sets too large to hold."""
-    from robustbench_snn.training.trainer import Pictures
+    from robustbench_snn.training.pictures import Pictures
 
     if not hasattr(data, "arrays"):
         raise UsageError(f"training on '{data.card.name}' needs images of one size in memory.")
-    pixels, labels = data.arrays()
-    return Pictures(pixels[:n], labels[:n])
+    return Pictures(*data.arrays())
 
 
-def monitor(dataset: str, data_dir: str | None, test: ImageDataset) -> Pictures:
-    """Images watched each epoch: the hold-out split, or else the first 1,000 test images."""
-    if "holdout" in test.card.splits:
-        return pictures(open_split(dataset, "holdout", data_dir))
-    return pictures(test, 1000)
+def held_apart(
+    dataset: str, data_dir: str | None, train: ImageDataset, n: int | None
+) -> tuple[Pictures, Pictures]:
+    """(the first ``n`` images to train on, images of the same split that are held out).
+
+    The data set's own hold-out split, or else the last 1,024 training images. The test split
+    serves neither to select nor to stop.
+    """
+    from robustbench_snn.training.pictures import HELD_OUT
+
+    whole = pictures(train)
+    if "holdout" in train.card.splits:
+        return whole[:n], pictures(open_split(dataset, "holdout", data_dir))
+    left = len(whole.labels) - HELD_OUT
+    if left < 1:
+        raise UsageError(
+            f"'{dataset}' has {len(whole.labels)} training images here, of which {HELD_OUT} are "
+            "held out: give a folder with the whole split."
+        )
+    return whole[: min(n or left, left)], whole[left:]
+
+
+def np_rng() -> Any:
+    """A generator for a trial of the augmentations, before anything is trained."""
+    import numpy as np
+
+    return np.random.default_rng(0)
 
 
 def writable(folder: Path) -> None:
@@ -210,6 +202,23 @@ def writable(folder: Path) -> None:
         ) from error
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which the system frees when the process ends, however it ends.
+
+    Raises:
+        UsageError: another process trains there.
+    """
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(
+                f"another process trains in '{folder}': wait for it, or choose another --out."
+            ) from error
+        yield
+
+
 class Ticker:
     """One line an epoch, and on a terminal the running loss in between."""
 
@@ -217,96 +226,31 @@ class Ticker:
         self.trainer = trainer
         self.live = sys.stderr.isatty()
         self.started = time.monotonic()
+        self.told = len(trainer.events)
 
     def __call__(self, step: int, steps: int, loss: Tensor) -> None:
         epoch, epochs = self.trainer.epoch + 1, self.trainer.recipe.epochs
         if step == 1 and self.trainer.log:
-            last = self.trainer.log[-1]
-            print(
-                f"epoch {last['epoch']}/{epochs}: T={last['time_steps']} loss {last['loss']:.3f} "
-                f"train {last['train_accuracy']:.1%} watched {last['monitor_accuracy']:.1%} "
-                f"{last['seconds']:.0f} s",
-                flush=True,
-            )
+            self.tell(epochs)
         if self.live:
             shown = f"\repoch {epoch} step {step}/{steps} loss {float(loss):.3f}"
             print(shown, end="", file=sys.stderr)
 
-
-def command_of(args: argparse.Namespace) -> str:
-    """The command that repeats the training, without what only this machine knows."""
-    local = {"out", "data_dir", "threads", "device", "model"}
-    words = ["python", "-m", "robustbench_snn.train", "--model", args.model]
-    for action in parser()._actions:
-        value = getattr(args, action.dest, action.default)
-        if action.dest in local or value == action.default or not action.option_strings:
-            continue
-        words.append(action.option_strings[0])
-        if value is not True:
-            words += [str(item) for item in (value if isinstance(value, list) else [value])]
-    return shlex.join(words)
-
-
-def is_weight(value: Tensor) -> bool:
-    """Whether ``--half`` rounds a tensor: weights of two and more dimensions.
-
-    Batch-norm statistics stay as they are; they are small, and a spike can hang on them.
-    """
-    return value.is_floating_point() and value.dim() > 1
-
-
-def round_weights(model: ModelAdapter) -> None:
-    """Round the weights of ``model``, in place, to what float16 can hold."""
-    for parameter in model.net.parameters():
-        if is_weight(parameter):
-            parameter.data = parameter.data.half().float()
-
-
-def write_results(
-    args: argparse.Namespace, trainer: Trainer, data: dict[str, ImageDataset], correct: Any
-) -> None:
-    """Weights (safetensors), card (JSON) and log beside each other in the training's folder."""
-    from safetensors.torch import save_file
-
-    from robustbench_snn.loading import device_name
-    from robustbench_snn.metrics import wilson
-    from robustbench_snn.provenance import provenance
-    from robustbench_snn.weights import file_sha256
-
-    folder, card = trainer.folder, trainer.model.card
-    weights = folder / f"{card.name}.safetensors"
-    state = {k: v.detach().cpu().contiguous() for k, v in trainer.model.net.state_dict().items()}
-    if args.half:
-        state = {k: v.half() if is_weight(v) else v for k, v in state.items()}
-    save_file(state, weights)
-    n, k = len(correct), int(correct.sum())
-    seconds, cpu = (sum(row[key] for row in trainer.log) for key in ("seconds", "cpu_seconds"))
-    seen = trainer.recipe.epochs * len(trainer.train.labels)
-    facts = {
-        "name": card.name,
-        "sha256": file_sha256(weights),
-        "parameters": sum(p.numel() for p in trainer.model.net.parameters()),
-        "config": dict(card.config),
-        "time_steps": card.time_steps,
-        "recipe": trainer.recipe.facts(),
-        "clean": {"accuracy": k / n, "n": n, "interval_95": list(wilson(k, n))},
-        "data": {
-            name: {"source": part.source, "revision": part.revision, "n": len(part)}
-            for name, part in data.items()
-        },
-        "training_images": len(trainer.train.labels),
-        "device": device_name(trainer.device),
-        "seconds": round(seconds),
-        "cpu_seconds": round(cpu),
-        "images_per_second": round(seen / seconds, 1),
-        "images_per_cpu_second": round(seen / cpu, 1),
-        "command": command_of(args),
-        "versions": {k: v for k, v in provenance().items() if k != "command"},
-        "note": args.note,
-    }
-    (folder / f"{card.name}.json").write_text(json.dumps(facts, indent=1) + "\n")
-    low, high = wilson(k, n)
-    print(f"clean accuracy {k / n:.1%} [{low:.1%}, {high:.1%}] of {n} test images; {weights}")
+    def tell(self, epochs: int) -> None:
+        """The last epoch's line, and what happened in it."""
+        last = self.trainer.log[-1]
+        robust = ""
+        if last["monitor_pgd"] != "":
+            robust = f" FGSM {last['monitor_fgsm']:.1%} PGD-10 {last['monitor_pgd']:.1%}"
+        print(
+            f"epoch {last['epoch']}/{epochs}: T={last['time_steps']} loss {last['loss']:.3f} "
+            f"train {last['train_accuracy']:.1%} held out {last['monitor_accuracy']:.1%}{robust} "
+            f"{last['seconds']:.0f} s",
+            flush=True,
+        )
+        for event in self.trainer.events[self.told :]:
+            print(event, flush=True)
+        self.told = len(self.trainer.events)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from robustbench_snn.errors import UsageError
 from robustbench_snn.registry import did_you_mean
 
 Pixels = NDArray[np.uint8]
-SHIFT, CUTOUT = 4, 8
+SHIFT, CUTOUT, ERASED = 4, 8, 0.25
 
 
 def shift(x: Pixels, rng: np.random.Generator) -> Pixels:
@@ -55,12 +55,32 @@ def channels(x: Pixels, rng: np.random.Generator) -> Pixels:
     return np.take_along_axis(x, order[:, :, None, None], axis=1)
 
 
+def erase(x: Pixels, rng: np.random.Generator) -> Pixels:
+    """Random erasing (Zhong et al., arXiv 1708.04896): noise in a rectangle of a quarter of them.
+
+    The rectangle covers 2 to 33 % of the image at an aspect of 0.3 to 3.3.
+    """
+    b, _, h, w = x.shape
+    chosen = np.less(rng.random(b), ERASED)
+    area = rng.uniform(0.02, 0.33, b) * h * w
+    aspect = np.exp(rng.uniform(np.log(0.3), np.log(10 / 3), b))
+    high = np.clip(np.round(np.sqrt(area * aspect)), 1, h).astype(int)
+    wide = np.clip(np.round(np.sqrt(area / aspect)), 1, w).astype(int)
+    top, left = rng.integers(0, h - high + 1), rng.integers(0, w - wide + 1)
+    rows, columns = np.arange(h)[None], np.arange(w)[None]
+    in_rows = (rows >= top[:, None]) & (rows < (top + high)[:, None])
+    in_columns = (columns >= left[:, None]) & (columns < (left + wide)[:, None])
+    hole = chosen[:, None, None] & in_rows[:, :, None] & in_columns[:, None, :]
+    return np.where(hole[:, None], rng.integers(0, 256, x.shape, dtype=np.uint8), x)
+
+
 AUGMENTS: dict[str, Callable[[Pixels, np.random.Generator], Pixels]] = {
     "shift": shift,
     "crop": crop,
     "flip": flip,
     "cutout": cutout,
     "channels": channels,
+    "erase": erase,
 }
 
 
