@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from robustbench_snn.errors import UsageError
+from robustbench_snn.training.recipe import recipe_from
 
 LOG_COLUMNS = (
     "epoch",
@@ -48,6 +49,8 @@ def read_state(
             f"'{path}' is no readable training state: choose another --out, or delete it to start "
             "anew."
         ) from error
+    # Read as a recipe, so that a setting added since counts with its default.
+    made_with["recipe"] = recipe_from(made_with["recipe"]).facts()
     for part, now in (("recipe", recipe), ("identity", identity)):
         before = made_with[part]
         changed = sorted(k for k in {*now, *before} if now.get(k) != before.get(k))
