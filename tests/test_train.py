@@ -18,8 +18,10 @@ from robustbench_snn.errors import UsageError
 from robustbench_snn.report.training_curves import TrainingCurves
 from robustbench_snn.train import main
 from robustbench_snn.training.augment import augment
+from robustbench_snn.training.monitor import accuracy_of
+from robustbench_snn.training.pictures import Pictures, resized
 from robustbench_snn.training.recipe import Recipe, recipe_from
-from robustbench_snn.training.trainer import Pictures, Trainer, accuracy_of, resized
+from robustbench_snn.training.trainer import Trainer
 from robustbench_snn.weights import file_sha256
 
 SHIPPED = Path(train_module.__file__).parent / "checkpoints"
@@ -138,7 +140,7 @@ def test_unwritable_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_augmentations_keep_shape_and_content() -> None:
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, size=(16, 3, 32, 32), dtype=np.uint8)
-    for name in ("shift", "flip", "cutout", "channels"):
+    for name in ("shift", "flip", "cutout", "channels", "erase"):
         y = augment(x, [name], np.random.default_rng(1))
         assert y.shape == x.shape
         assert y.dtype == np.uint8
