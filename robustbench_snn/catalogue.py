@@ -34,6 +34,25 @@ class Entry:
     adapter: Any
 
 
+@dataclass(frozen=True)
+class Published:
+    """A checkpoint of SpiLiFormer's authors: file in their repository and stated accuracy."""
+
+    file: str
+    accuracy: float
+
+    def facts(self) -> dict[str, Any]:
+        """What the card of a model with this checkpoint says."""
+        repository = "KirinZheng/SpiLiFormer"
+        return {
+            "checkpoint": Checkpoint(f"hub:{repository}/{self.file}", megabytes=830),
+            "reported": Reported(self.accuracy, 50_000, f"README of {repository}"),
+            "parameters": 69_103_816,
+            "note": f"weights of the paper's authors, fetched from the Hub's {repository}; their "
+            "accuracy was measured with the batch leak (ssa_proj_lif=official)",
+        }
+
+
 MODELS: Registry[Entry] = Registry("model")
 
 
@@ -130,6 +149,7 @@ def _image(
     normalise: tuple[tuple[float, ...], tuple[float, ...]],
     preprocess: Preprocess,
     ablation: str = "",
+    published: Published | None = None,
 ) -> None:
     card = ModelCard(
         name=f"{family}-{size}.{dataset}",
@@ -144,6 +164,7 @@ def _image(
         paper=PAPERS[family],
         preprocess=preprocess,
         ablation=ablation,
+        **(published.facts() if published else {}),
     )
     register(card, f"robustbench_snn.models.adapters:{ADAPTERS[family]}")
 
@@ -172,25 +193,23 @@ TINY_DIM, TINY_STEPS = 64, 2
 SMALL_STEPS = 2
 # Widths at which the three families have the same number of parameters within 10 %.
 SMALL_DIM = {"qkformer": 96, "sdt": 104, "spiliformer": 96}
+# Tag of the catalogue name, T, side, top-1 accuracy as the repository's README states it.
+PUBLISHED = (("", 4, 224, 0.8582), ("-t1", 1, 224, 0.8154), ("-288", 4, 288, 0.8662))
+PUBLISHED += (("-384", 4, 384, 0.8666),)
 ABLATIONS = {"no-ff": {"ff": False}, "no-fb": {"fb": False}}
-# SpiLiFormer's feedback as its authors' code computes it; the tiny preset keeps the equations'.
-RELEASED = {"fb_cosine": True, "fb_decoder": "released"}
 
 
 def _register_small_images() -> None:
     same = Preprocess()
     for family in ADAPTERS:
         layout = {} if family == "sdt" else {"layout": "cifar"}
-        released = RELEASED if family == "spiliformer" else {}
         tiny = {**layout, "dim": TINY_DIM, "heads": 4}
         grey = ((0.5,) * 3, (0.25,) * 3)
         _image(family, "tiny", "digit-scenes", 10, 32, TINY_STEPS, tiny, grey, same)
         size, paper = (
-            ("2-512", {"dim": 512})
-            if family == "sdt"
-            else ("4-384", {**layout, **released, "dim": 384})
+            ("2-512", {"dim": 512}) if family == "sdt" else ("4-384", {**layout, "dim": 384})
         )
-        small = {**layout, **released, "dim": SMALL_DIM[family], "heads": 4}
+        small = {**layout, "dim": SMALL_DIM[family], "heads": 4}
         normal = (CIFAR_MEAN, CIFAR_STD)
         _image(family, "small", "cifar10", 10, 32, SMALL_STEPS, small, normal, same)
         for name, off in ABLATIONS.items() if family == "spiliformer" else ():
@@ -199,6 +218,8 @@ def _register_small_images() -> None:
             _image(family, variant, "cifar10", 10, 32, SMALL_STEPS, config, normal, same, name)
         sdt_100 = (CIFAR100_MEAN, CIFAR100_STD)
         for classes in (10, 100):
+            if family == "spiliformer" and classes == 100:
+                paper = {**paper, "reading": "cifar100"}
             norm = sdt_100 if family == "sdt" and classes == 100 else (CIFAR_MEAN, CIFAR_STD)
             _image(family, size, f"cifar{classes}", classes, 32, 4, paper, norm, same)
             if family == "sdt":
@@ -211,19 +232,36 @@ def _register_imagenet() -> None:
     for dim, heads in ((384, 6), (512, 8), (768, 12)):
         config = {"layout": "imagenet", "dim": dim, "depth": 10, "heads": heads}
         _image("qkformer", f"10-{dim}", "imagenet", 1000, 224, 4, config, norm, crop)
-    _image("spiliformer", "10-768", "imagenet", 1000, 224, 4, {**config, **RELEASED}, norm, crop)
+    _register_published(config)
     for depth, dim in ((8, 384), (6, 512), (8, 512), (10, 384), (8, 768)):
         config = {"dim": dim, "depth": depth, "pooling_stat": "1111"}
         tighter = Preprocess(resize=235, crop=224)
         _image("sdt", f"{depth}-{dim}", "imagenet", 1000, 224, 4, config, norm, tighter)
 
 
+def _register_published(config: dict[str, Any]) -> None:
+    """SpiLiFormer on ImageNet: four checkpoints of one network, by its authors."""
+    norm = (IMAGENET_MEAN, IMAGENET_STD)
+    config = {**config, "reading": "imagenet"}
+    for tag, steps, side, accuracy in PUBLISHED:
+        # The release crops the middle at 224 and takes the whole shorter side above.
+        crop = Preprocess(resize=256 if side == 224 else side, crop=side)
+        file = Published(f"checkpoint_spiliformer_T{steps}_{side}.pth", accuracy)
+        size = f"10-768{tag}"
+        _image(
+            *("spiliformer", size, "imagenet", 1000, side, steps, config, norm, crop),
+            published=file,
+        )
+
+
 def _register_events() -> None:
     hierarchical = {"layout": "dvs", "dim": 256, "heads": 16, "mlp_ratio": 1, "num_classes": 10}
     gesture = {**hierarchical, "mlp_ratio": 4, "num_classes": 11}
     for family in ("qkformer", "spiliformer"):
-        released = RELEASED if family == "spiliformer" else {}
-        _events(family, "2-256", "cifar10-dvs", 16, 128, {**hierarchical, **released})
+        reading = {"reading": "cifar10dvs"} if family == "spiliformer" else {}
+        _events(family, "2-256", "cifar10-dvs", 16, 128, {**hierarchical, **reading})
+    caltech = {**hierarchical, "num_classes": 101, "reading": "ncaltech101"}
+    _events("spiliformer", "2-256", "ncaltech101", 16, 128, caltech)
     _events("qkformer", "2-256", "dvs128-gesture", 16, 128, gesture)
     sdt = {"dim": 256, "num_classes": 10, "dvs_mode": True, "tet": True}
     _events("sdt", "2-256", "cifar10-dvs", 10, 64, sdt)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from robustbench_snn.attack_spec import format_param
 from robustbench_snn.attacks.specs import ATTACKS, attack_type
-from robustbench_snn.card import ModelCard
+from robustbench_snn.card import Checkpoint, ModelCard
 from robustbench_snn.catalogue import MODELS, model_card
 from robustbench_snn.data import DATASETS
 from robustbench_snn.estimators import ESTIMATORS, estimator_name
@@ -59,12 +59,21 @@ def _options(name: str) -> str:
     )
 
 
+def _weights(checkpoint: Checkpoint | None) -> str:
+    if checkpoint is None:
+        return "untrained"
+    if not checkpoint.fetched:
+        return "shipped"
+    size = f" ({checkpoint.megabytes} MB)" if checkpoint.megabytes else ""
+    return f"fetched on first use{size}"
+
+
 def _model(card: ModelCard) -> dict[str, str]:
     return {
         "model": card.name,
         "data set": card.dataset,
         "input": "x".join(str(side) for side in card.input_shape),
         "T": str(card.time_steps),
-        "weights": card.checkpoint.source.partition(":")[0] if card.checkpoint else "none",
+        "weights": _weights(card.checkpoint),
         "clean %": f"{100 * card.reported.accuracy:.1f}" if card.reported else "",
     }
