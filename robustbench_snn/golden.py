@@ -210,7 +210,10 @@ def report(path: Path, device: str = "cpu") -> tuple[str, bool]:
             load_strictly(network, golden["state_dict"])
             return network.eval()
 
-        checks = both_passes(golden, make, device)
+        try:
+            checks = both_passes(golden, make, device)
+        except KeyError as error:
+            raise UsageError(f"'{path}' is no whole golden file: it lacks {error}.") from error
         untold = [check.name for check in checks if check.difference is None]
         failed = [f"{c.name} {c.difference:.1e}" for c in checks if not c.passed]
         count = len(checks) - len(untold)

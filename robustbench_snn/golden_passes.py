@@ -259,8 +259,9 @@ def _gap(found: Tensor, recorded: Tensor) -> float:
 
 
 def _relative(found: Tensor, recorded: Tensor | float) -> float:
-    """Relative L2 distance."""
+    """L2 distance relative to what is recorded, or itself where that is zero."""
     wanted = torch.as_tensor(recorded, dtype=torch.float64)
     if found.shape != wanted.shape:
         return float("inf")
-    return float((found.detach().cpu().double() - wanted).norm() / wanted.norm())
+    gap = float((found.detach().cpu().double() - wanted).norm())
+    return gap / (float(wanted.norm()) or 1.0)
