@@ -194,8 +194,12 @@ SMALL_STEPS = 2
 # Widths at which the three families have the same number of parameters within 10 %.
 SMALL_DIM = {"qkformer": 96, "sdt": 104, "spiliformer": 96}
 # Tag of the catalogue name, T, side, top-1 accuracy as the repository's README states it.
-PUBLISHED = (("", 4, 224, 0.8582), ("-t1", 1, 224, 0.8154), ("-288", 4, 288, 0.8662))
-PUBLISHED += (("-384", 4, 384, 0.8666),)
+PUBLISHED = (
+    ("", 4, 224, 0.8582),
+    ("-t1", 1, 224, 0.8154),
+    ("-288", 4, 288, 0.8662),
+    ("-384", 4, 384, 0.8666),
+)
 ABLATIONS = {"no-ff": {"ff": False}, "no-fb": {"fb": False}}
 
 

@@ -57,7 +57,7 @@ def in_our_names(golden: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(family, str) or not family.startswith(PREFIX):
         return golden
     attention = "attn" if LAYOUTS.get(family.removeprefix(PREFIX)) == "imagenet" else "ssa"
-    renamed = {
+    renamed: dict[str, Any] = {
         field: {released_key(key, attention): value for key, value in golden[field].items()}
         for field in ("state_dict", "spike_counts", "spike_counts_per_pass")
         if field in golden

@@ -103,6 +103,7 @@ class SpiLiFormer(QKFormer):
     ) -> None:
         switches = {name: arguments.pop(name) for name in SWITCHES if name in arguments}
         self.variant = choose(reading, switches)
+        self.logits = self.variant.logits
         super().__init__(layout, dim, **arguments)
         for unit in self.last_stage.modules():
             if isinstance(unit, LIF):
@@ -193,6 +194,6 @@ class SpiLiFormer(QKFormer):
 
     def forward(self, x: Tensor) -> Tensor:
         logits = self.passes(x)
-        if self.variant.logits == "mean":
+        if self.logits == "mean":
             return torch.stack(logits).mean(0)
-        return logits[0] if self.variant.logits == "first" else logits[-1]
+        return logits[0] if self.logits == "first" else logits[-1]
