@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Names under which training scripts keep their arguments.
 _STEPS = ("time_step", "time_steps", "T")
-_DATA = ("dataset", "data_set")
+_DATA = ("dataset", "data_set", "data_path", "data_dir")
 
 
 def check_fit(

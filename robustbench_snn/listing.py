@@ -44,6 +44,7 @@ def listing() -> str:
     return "\n".join(
         [
             to_markdown(models, ["model", "data set", "input", "T", "weights", "clean %"]),
+            *_origins(),
             to_markdown(data, ["data set", "classes", "splits", "what"]),
             to_markdown(attacks, ["attack", "options", "what"]),
             to_markdown(suites, ["suite", "what"]),
@@ -59,6 +60,15 @@ def _options(name: str) -> str:
     )
 
 
+def _origins() -> list[str]:
+    """A line on each place that weights are fetched from."""
+    notes: dict[str, list[str]] = {}
+    for card in map(model_card, MODELS.names()):
+        if card.checkpoint and card.checkpoint.fetched:
+            notes.setdefault(card.note, []).append(card.name)
+    return [f"{', '.join(names)}: {note}.\n" for note, names in notes.items()]
+
+
 def _weights(checkpoint: Checkpoint | None) -> str:
     if checkpoint is None:
         return "untrained"
@@ -68,6 +78,14 @@ def _weights(checkpoint: Checkpoint | None) -> str:
     return f"fetched on first use{size}"
 
 
+def _clean(card: ModelCard) -> str:
+    """Clean accuracy in per cent, and whether it is somebody else's word."""
+    if card.reported is None:
+        return ""
+    stated = bool(card.checkpoint and card.checkpoint.fetched)
+    return f"{100 * card.reported.accuracy:.1f}" + (" reported" if stated else "")
+
+
 def _model(card: ModelCard) -> dict[str, str]:
     return {
         "model": card.name,
@@ -75,5 +93,5 @@ def _model(card: ModelCard) -> dict[str, str]:
         "input": "x".join(str(side) for side in card.input_shape),
         "T": str(card.time_steps),
         "weights": _weights(card.checkpoint),
-        "clean %": f"{100 * card.reported.accuracy:.1f}" if card.reported else "",
+        "clean %": _clean(card),
     }

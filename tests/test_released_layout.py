@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor
@@ -18,7 +19,8 @@ from robustbench_snn.errors import UsageError
 from robustbench_snn.fit import check_fit
 from robustbench_snn.golden import read_golden
 from robustbench_snn.models.adapters import SpiLiFormerAdapter
-from robustbench_snn.weights import file_sha256, load_weights
+from robustbench_snn.run import main
+from robustbench_snn.weights import CHECKPOINTS, file_sha256, load_weights
 
 RECORDED = Path(__file__).parent / "golden" / "spiliformer_imagenet_c.pt"
 SMALL = "spiliformer-small.cifar10"
@@ -40,7 +42,7 @@ def released(state: dict[str, Tensor], path: Path, **args: object) -> Path:
             "optimizer": {"state": moments, "param_groups": [{"lr": 1e-3, "params": [0, 1, 2]}]},
             "epoch": 199,
             "scaler": {"scale": 65536.0, "growth_factor": 2.0},
-            "args": argparse.Namespace(lr=None, data_path="/data/imagenet", **args),
+            "args": argparse.Namespace(lr=None, resume="", **args),
         },
         path,
     )
@@ -96,6 +98,9 @@ def test_a_file_made_for_other_data_is_recognised(tmp_path: Path) -> None:
     assert "classifies cifar10: use spiliformer-4-384.cifar100" in said
     fitting = released(state, tmp_path / "own.pth", dataset="torch/CIFAR10", time_step=2)
     assert load_model(SMALL, weights=str(fitting)).weights_sha256 == file_sha256(fitting)
+    elsewhere = released(state, tmp_path / "folder.pth", data_dir="/data/ImageNet")
+    with pytest.raises(UsageError, match=r"data_dir=.*ImageNet.*use spiliformer-10-768\.imagenet"):
+        load_model(SMALL, weights=str(elsewhere))
     unsaid = released(state, tmp_path / "unsaid.pth", dataset="mine", time_step=None)
     load_model(SMALL, weights=str(unsaid))
 
@@ -119,3 +124,23 @@ def test_another_variant_of_other_shapes_is_named(name: str, other: str) -> None
     state = dict(theirs.net.state_dict())
     with pytest.raises(UsageError, match=rf"does not fit.*variant or size, that of {other}\."):
         check_fit(model, state, state, Path("file.pth"))
+
+
+def test_the_hash_of_fetched_weights_is_in_every_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = CHECKPOINTS / "sdt-tiny.digit-scenes.safetensors"
+    asked = []
+
+    def fetched(*address: object) -> Path:
+        asked.append(address)
+        return kept
+
+    monkeypatch.setattr("robustbench_snn.weights.hub_file", fetched)
+    words = ["--model", "sdt-tiny.digit-scenes", "--weights", "hub:owner/name/folder/w.safetensors"]
+    words += ["--attack", "clean", "--n", "8", "--shard-size", "4", "--device", "cpu"]
+    assert main([*words, "--executor", "inline", "--out", str(tmp_path / "out")]) == 0
+    assert set(asked) == {("owner/name", "folder/w.safetensors", None)}
+    rows = [pq.read_table(path).to_pylist() for path in (tmp_path / "out").rglob("*.parquet")]
+    assert [len(found) for found in rows] == [1, 1]
+    assert {found[0]["weights_sha256"] for found in rows} == {file_sha256(kept)}

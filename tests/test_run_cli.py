@@ -205,13 +205,13 @@ def test_published_checkpoints_say_where_they_come_from():
 
 def test_the_list_says_which_weights_are_shipped_fetched_or_missing(capsys):
     assert main(["--list"]) == 0
-    lines = {
-        line.split("|")[1].strip(): line
-        for line in capsys.readouterr().out.splitlines()
-        if "|" in line
-    }
+    text = capsys.readouterr().out
+    assert "spiliformer-10-768-384.imagenet: weights of the paper's authors, fetched" in text
+    lines = {line.split("|")[1].strip(): line for line in text.splitlines() if "|" in line}
     assert "| shipped " in lines["sdt-tiny.digit-scenes"]
-    assert "| fetched on first use (830 MB) |    85.8 |" in lines["spiliformer-10-768.imagenet"]
+    assert (
+        "| fetched on first use (830 MB) | 85.8 reported |" in lines["spiliformer-10-768.imagenet"]
+    )
     assert "| untrained " in lines["qkformer-10-768.imagenet"]
 
 
