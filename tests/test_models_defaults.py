@@ -8,6 +8,7 @@ rounding can flip a spike. Recorded before SpiLiFormer's variants became reading
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
@@ -126,3 +127,16 @@ def test_readings_are_those_of_the_release() -> None:
     names += ("fb_chain",)
     expected = {key: {**same, **dict(zip(names, row, strict=True))} for key, row in rows.items()}
     assert {key: asdict(variant) for key, variant in READINGS.items()} == expected
+
+
+def test_the_table_of_readings_in_the_documents_is_true() -> None:
+    lines = (Path(__file__).parents[1] / "docs" / "choices.md").read_text().splitlines()
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines]
+    (head,) = [row for row in rows if row[0] == "reading"]
+    told = {row[0].split("`")[0]: row for row in rows if row[0].split("`")[0] in READINGS}
+    assert told.keys() == READINGS.keys()
+    for name, row in told.items():
+        for switch, text in zip(head[2:], row[2:], strict=True):
+            value = asdict(READINGS[name])[switch]
+            said = f"{value:g}" if isinstance(value, float) else str(value).removeprefix("`")
+            assert text.lower() in (said.lower(), "one block"), (name, switch)
