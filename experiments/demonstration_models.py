@@ -31,7 +31,13 @@ def fed_with_noise(net: nn.Module) -> nn.Module:
 def demonstration(kind: type[ModelAdapter], name: str) -> type[ModelAdapter]:
     """The adapter class of ``name``, fed with noise, under a name that says so."""
     family, dataset = name.split(".")
-    shown = replace(model_card(name), name=f"{family}-demonstration.{dataset}")
+    shown = replace(
+        model_card(name),
+        name=f"{family}-demonstration.{dataset}",
+        checkpoint=None,
+        reported=None,
+        note="",
+    )
 
     class Demonstration(kind):  # type: ignore[valid-type,misc]
         card = shown

@@ -45,12 +45,15 @@ class ModelAdapter(nn.Module, ABC):
         stochastic: set it where ``encode`` draws at random, so that two calls differ; attacks on
             such a model must average gradients (``--eot``).
         beta: share of the last term of ``training_logits`` in the loss, where there are two.
+        weights_sha256: hash of the file the weights came from, or ``untrained``.
+        weights_source: that file as it was asked for: a path or an address of the Hub.
     """
 
     card: ModelCard
     stochastic: bool = False
     beta: float = 1.0
     weights_sha256: str = "untrained"
+    weights_source: str = ""
     mean: Tensor
     std: Tensor
 

@@ -15,10 +15,17 @@ class Checkpoint:
     Attributes:
         source: ``package:FILE`` (shipped), ``file:PATH`` or ``hub:OWNER/REPO/FILE@REVISION``.
         sha256: expected hash of the file as lower-case hex; None accepts any file.
+        megabytes: about how much is fetched on first use, in 10^6 bytes.
     """
 
     source: str
     sha256: str | None = None
+    megabytes: int | None = None
+
+    @property
+    def fetched(self) -> bool:
+        """Whether the file comes from the Hub on first use."""
+        return self.source.startswith("hub:")
 
 
 @dataclass(frozen=True)

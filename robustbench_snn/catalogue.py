@@ -35,6 +35,25 @@ class Entry:
     adapter: Any
 
 
+@dataclass(frozen=True)
+class Published:
+    """A checkpoint of SpiLiFormer's authors: file in their repository and stated accuracy."""
+
+    file: str
+    accuracy: float
+
+    def facts(self) -> dict[str, Any]:
+        """What the card of a model with this checkpoint says."""
+        repository = "KirinZheng/SpiLiFormer"
+        return {
+            "checkpoint": Checkpoint(f"hub:{repository}/{self.file}", megabytes=830),
+            "reported": Reported(self.accuracy, 50_000, f"README of {repository}"),
+            "parameters": 69_103_816,
+            "note": f"weights of the paper's authors, fetched from the Hub's {repository}; their "
+            "accuracy was measured with the batch leak (ssa_proj_lif=official)",
+        }
+
+
 MODELS: Registry[Entry] = Registry("model")
 
 
@@ -131,6 +150,7 @@ def _image(
     normalise: tuple[tuple[float, ...], tuple[float, ...]],
     preprocess: Preprocess,
     ablation: str = "",
+    published: Published | None = None,
 ) -> None:
     levels = re.search(r"-at(\d+)", size)
     card = ModelCard(
@@ -147,6 +167,7 @@ def _image(
         preprocess=preprocess,
         ablation=ablation,
         trained_eps=int(levels[1]) / 255 if levels else 0.0,
+        **(published.facts() if published else {}),
     )
     register(card, f"robustbench_snn.models.adapters:{ADAPTERS[family]}")
 
@@ -175,6 +196,13 @@ TINY_DIM, TINY_STEPS = 64, 2
 SMALL_STEPS = 2
 # Widths at which the three families have the same number of parameters within 10 %.
 SMALL_DIM = {"qkformer": 96, "sdt": 104, "spiliformer": 96}
+# Tag of the catalogue name, T, side, top-1 accuracy as the repository's README states it.
+PUBLISHED = (
+    ("", 4, 224, 0.8582),
+    ("-t1", 1, 224, 0.8154),
+    ("-288", 4, 288, 0.8662),
+    ("-384", 4, 384, 0.8666),
+)
 ABLATIONS = {"no-ff": {"ff": False}, "no-fb": {"fb": False}}
 COLLAPSED = "the watch over single-step adversarial training, which collapsed"
 
@@ -197,15 +225,17 @@ def _register_small_images() -> None:
         normal = (CIFAR_MEAN, CIFAR_STD)
         for name in ("small", "small-at4", "small-at8", "small-long"):
             _image(family, name, "cifar10", 10, 32, SMALL_STEPS, small, normal, same)
-        _image(family, "small", "cifar100", 100, 32, SMALL_STEPS, small, normal, same)
+        reading = {"reading": "cifar100"} if family == "spiliformer" else {}
+        small_100, paper_100 = {**small, **reading}, {**paper, **reading}
+        norm = (CIFAR100_MEAN, CIFAR100_STD) if family == "sdt" else normal
+        _image(family, "small", "cifar100", 100, 32, SMALL_STEPS, small_100, norm, same)
         for name, off in ABLATIONS.items() if family == "spiliformer" else ():
             config = {**small, **off}
             variant = f"small-{name}"
             _image(family, variant, "cifar10", 10, 32, SMALL_STEPS, config, normal, same, name)
         for name in (size, f"{size}-long", f"{size}-at4"):
             _image(family, name, "cifar10", 10, 32, 4, paper, normal, same)
-        norm = (CIFAR100_MEAN, CIFAR100_STD) if family == "sdt" else normal
-        _image(family, size, "cifar100", 100, 32, 4, paper, norm, same)
+        _image(family, size, "cifar100", 100, 32, 4, paper_100, norm, same)
         if family == "sdt":
             _image(family, "2-256", "cifar10", 10, 32, 4, {"dim": 256}, normal, same)
             _image(family, "2-256", "cifar100", 100, 32, 4, {"dim": 256}, norm, same)
@@ -217,18 +247,36 @@ def _register_imagenet() -> None:
     for dim, heads in ((384, 6), (512, 8), (768, 12)):
         config = {"layout": "imagenet", "dim": dim, "depth": 10, "heads": heads}
         _image("qkformer", f"10-{dim}", "imagenet", 1000, 224, 4, config, norm, crop)
-    _image("spiliformer", "10-768", "imagenet", 1000, 224, 4, config, norm, crop)
+    _register_published(config)
     for depth, dim in ((8, 384), (6, 512), (8, 512), (10, 384), (8, 768)):
         config = {"dim": dim, "depth": depth, "pooling_stat": "1111"}
         tighter = Preprocess(resize=235, crop=224)
         _image("sdt", f"{depth}-{dim}", "imagenet", 1000, 224, 4, config, norm, tighter)
 
 
+def _register_published(config: dict[str, Any]) -> None:
+    """SpiLiFormer on ImageNet: four checkpoints of one network, by its authors."""
+    norm = (IMAGENET_MEAN, IMAGENET_STD)
+    config = {**config, "reading": "imagenet"}
+    for tag, steps, side, accuracy in PUBLISHED:
+        # The release crops the middle at 224 and takes the whole shorter side above.
+        crop = Preprocess(resize=256 if side == 224 else side, crop=side)
+        file = Published(f"checkpoint_spiliformer_T{steps}_{side}.pth", accuracy)
+        size = f"10-768{tag}"
+        _image(
+            *("spiliformer", size, "imagenet", 1000, side, steps, config, norm, crop),
+            published=file,
+        )
+
+
 def _register_events() -> None:
     hierarchical = {"layout": "dvs", "dim": 256, "heads": 16, "mlp_ratio": 1, "num_classes": 10}
     gesture = {**hierarchical, "mlp_ratio": 4, "num_classes": 11}
     for family in ("qkformer", "spiliformer"):
-        _events(family, "2-256", "cifar10-dvs", 16, 128, hierarchical)
+        reading = {"reading": "cifar10dvs"} if family == "spiliformer" else {}
+        _events(family, "2-256", "cifar10-dvs", 16, 128, {**hierarchical, **reading})
+    caltech = {**hierarchical, "num_classes": 101, "reading": "ncaltech101"}
+    _events("spiliformer", "2-256", "ncaltech101", 16, 128, caltech)
     _events("qkformer", "2-256", "dvs128-gesture", 16, 128, gesture)
     sdt = {"dim": 256, "num_classes": 10, "dvs_mode": True, "tet": True}
     _events("sdt", "2-256", "cifar10-dvs", 10, 64, sdt)

@@ -17,8 +17,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     found = argparse.ArgumentParser(
         prog="python -m robustbench_snn.check",
-        description="Conformance of models (default: every model with weights), or agreement with "
-        "the official ones on golden files.",
+        description="Conformance of models (default: all that are shipped with weights), or "
+        "agreement with the official ones on golden files.",
     )
     found.add_argument("models", nargs="*", metavar="MODEL", help="names, globs or 'all'")
     found.add_argument("--golden", nargs="+", metavar="FILE", help="golden files to compare with")
@@ -67,8 +67,8 @@ def check_models(args: argparse.Namespace) -> int:
     added = [name for path in args.plugin for name in load_plugin(path)]
     names = list(dict.fromkeys(n for pattern in args.models for n in MODELS.match(pattern)))
     if not names:
-        trained = [name for name in MODELS.names() if model_card(name).checkpoint]
-        names = added or trained
+        cards = map(model_card, MODELS.names())
+        names = added or [c.name for c in cards if c.checkpoint and not c.checkpoint.fetched]
     if args.weights and len(names) != 1:
         raise UsageError(f"--weights fits one model, but {len(names)} are named: name one.")
     failed = 0

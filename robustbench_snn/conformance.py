@@ -12,6 +12,7 @@ from torch import Tensor
 
 from robustbench_snn.adapter import ModelAdapter
 from robustbench_snn.attacks import build, make_spec
+from robustbench_snn.card import Checkpoint
 from robustbench_snn.errors import PreflightRefused
 from robustbench_snn.metrics import wilson
 
@@ -129,7 +130,7 @@ def clean_accuracy(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
     checkpoint = model.card.checkpoint
     if reported is None:
         return Finding(name, True, "the card states none")
-    if checkpoint is None or model.weights_sha256 != checkpoint.sha256:
+    if checkpoint is None or not own_weights(model, checkpoint):
         return Finding(name, True, "the card speaks of other weights")
     correct = int((model(x).argmax(1) == y).sum())
     low, high = wilson(correct, len(y), AGREEMENT_LEVEL)
@@ -141,6 +142,13 @@ def clean_accuracy(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
         f"{correct / len(y):.1%} of {len(y)} [{low:.1%}, {high:.1%}], "
         f"reported {reported.accuracy:.1%} of {reported.n}",
     )
+
+
+def own_weights(model: ModelAdapter, checkpoint: Checkpoint) -> bool:
+    """Whether ``model`` has its card's weights: by hash, or by source where none is known."""
+    if checkpoint.sha256 is None:
+        return model.weights_source == checkpoint.source
+    return model.weights_sha256 == checkpoint.sha256
 
 
 CHECKS: tuple[Callable[[ModelAdapter, Tensor, Tensor], Finding], ...] = (
@@ -184,5 +192,7 @@ def preflight(model: ModelAdapter, x: Tensor, y: Tensor, compare: bool = True) -
     if failed:
         raise PreflightRefused(
             f"model '{model.card.name}' is refused before any attack: {'; '.join(failed)}. "
-            "Likely causes: state not reset, wrong mean and std, wrong crop, other class order."
+            "Likely causes: state not reset, wrong mean and std, wrong crop, other class order, a "
+            "checkpoint of another variant (other data set, time steps or switches), or an "
+            "accuracy measured with the batch leak (ssa_proj_lif=official)."
         )

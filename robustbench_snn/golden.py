@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,18 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 from robustbench_snn.errors import UsageError
+from robustbench_snn.golden_passes import (
+    LAYOUTS,
+    PREFIX,
+    both_passes,
+    counted,
+    in_our_names,
+    recorded_spikes,
+    time_first,
+)
 from robustbench_snn.models.qkformer import ProjLif, QKFormer
 from robustbench_snn.models.spike_driven_transformer import SpikeDrivenTransformer
+from robustbench_snn.models.spiliformer import SpiLiFormer
 
 LOGIT_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-2
@@ -48,7 +57,7 @@ class Agreement:
 
 
 def read_golden(path: Path) -> dict[str, Any]:
-    """A golden file's content; raises UsageError when it is none."""
+    """A golden file's content, in our names; raises UsageError when it is none."""
     if not path.is_file():
         raise UsageError(f"golden file '{path}' was asked for, but there is no such file.")
     try:
@@ -58,16 +67,20 @@ def read_golden(path: Path) -> dict[str, Any]:
     missing = [key for key in _NEEDED if not isinstance(content, dict) or key not in content]
     if missing:
         raise UsageError(f"'{path}' is no golden file: it lacks {', '.join(missing)}.")
-    return content
+    return in_our_names(content)
 
 
-def build_network(family: str, config: dict[str, Any], proj_lif: ProjLif) -> nn.Module:
+def build_network(
+    family: str, config: dict[str, Any], proj_lif: ProjLif, carry_state: bool = False
+) -> nn.Module:
     """The network of an official constructor call.
 
     Args:
-        family: ``qk_cifar``, ``qk_imagenet``, ``qk_dvs`` or ``sdt_*``.
+        family: ``qk_cifar``, ``qk_imagenet``, ``qk_dvs``, ``sdt_*`` or ``spili_`` with the data
+            set of a released SpiLiFormer.
         config: official argument names (``embed_dims``, ``depths``, ``mlp_ratio``, ...).
         proj_lif: see ``SpikingSelfAttention``; Spike-driven Transformer has no such layer.
+        carry_state: keep membranes between the two passes of a SpiLiFormer.
 
     Raises:
         UsageError: an unknown family or an incomplete config.
@@ -93,8 +106,14 @@ def build_network(family: str, config: dict[str, Any], proj_lif: ProjLif) -> nn.
             tet=config.get("TET", False),
             **common,
         )
+    variant = family.removeprefix(PREFIX)
+    if family.startswith(PREFIX) and variant in LAYOUTS:
+        gain = float(config.get("aug", 1.0))
+        common |= {"reading": variant, "fb_gain": gain, "carry_state": carry_state}
+        return SpiLiFormer(LAYOUTS[variant], ssa_proj_lif=proj_lif, **common)  # type: ignore[arg-type]
     raise UsageError(
-        f"family '{family}' is unknown: expected qk_cifar, qk_imagenet, qk_dvs, sdt_*."
+        f"family '{family}' is unknown: expected qk_cifar, qk_imagenet, qk_dvs, sdt_*, or "
+        f"{PREFIX} with one of {', '.join(LAYOUTS)}."
     )
 
 
@@ -109,31 +128,16 @@ class Outcome:
 
 def evaluate(network: nn.Module, golden: dict[str, Any], dtype: torch.dtype) -> Outcome:
     """Logits, input gradient of the mean cross-entropy, and spike counts per unit."""
-    counts: dict[str, int] = {}
-
-    def count(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def hook(_: nn.Module, inputs: Any, output: Tensor) -> None:
-            counts[name] = counts.get(name, 0) + int(output.detach().sum())
-
-        return hook
-
-    handles = [
-        module.register_forward_hook(count(name))
-        for name, module in network.named_modules()
-        if hasattr(module, "surrogate_function")
-    ]
     network.to(dtype)
     functional.reset_net(network)
     device = next(network.parameters()).device
     x = golden["input"].to(device, dtype).requires_grad_()
-    steps = golden["config"]["T"]
-    sequence = x.unsqueeze(0).expand(steps, *x.shape) if x.dim() == 4 else x.transpose(0, 1)
-    logits = network(sequence)
+    with recorded_spikes(network) as spikes:
+        logits = network(time_first(golden, x))
     mean = logits.mean(0) if logits.dim() == 3 else logits
     loss = nn.functional.cross_entropy(mean, golden["labels"].to(device))
     (gradient,) = torch.autograd.grad(loss, x)
-    for handle in handles:
-        handle.remove()
+    counts = {name: sum(calls) for name, calls in counted(spikes).items()}
     return Outcome(logits.detach().cpu(), gradient.cpu(), counts)
 
 
@@ -195,10 +199,28 @@ def report(path: Path, device: str = "cpu") -> tuple[str, bool]:
         f"gradient error {official.gradient:.1e}",
     ]
     passed = official.passed
-    if golden["family"].startswith("qk_") and "per_sample" in golden:
+    if golden["family"].startswith(("qk_", PREFIX)) and "per_sample" in golden:
         alone = compare(golden, "per_sample", device)
         parts.append(f"per-sample layer: logits {alone.logits:.1e}, gradient {alone.gradient:.1e}")
         passed = passed and alone.passed
+    if golden["family"].startswith(PREFIX):
+
+        def make(proj_lif: ProjLif, carry_state: bool) -> nn.Module:
+            network = build_network(golden["family"], golden["config"], proj_lif, carry_state)
+            load_strictly(network, golden["state_dict"])
+            return network.eval()
+
+        try:
+            checks = both_passes(golden, make, device)
+        except KeyError as error:
+            raise UsageError(f"'{path}' is no whole golden file: it lacks {error}.") from error
+        untold = [check.name for check in checks if check.difference is None]
+        failed = [f"{c.name} {c.difference:.1e}" for c in checks if not c.passed]
+        count = len(checks) - len(untold)
+        parts.append(f"{count} checks of both passes, feedback and training step")
+        parts += [f"not compared: {', '.join(untold)}"] if untold else []
+        parts += [f"failed: {', '.join(failed)}"] if failed else []
+        passed = passed and not failed
     if official.precision != "float32":
         parts.append("compared in float64, as rounding flips a spike in float32")
     return f"{path.name}: {', '.join(parts)}: {'PASS' if passed else 'FAIL'}", passed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from robustbench_snn.attack_spec import format_param
 from robustbench_snn.attacks.specs import ATTACKS, attack_type
-from robustbench_snn.card import ModelCard
+from robustbench_snn.card import Checkpoint, ModelCard
 from robustbench_snn.catalogue import MODELS, model_card
 from robustbench_snn.data import DATASETS
 from robustbench_snn.estimators import ESTIMATORS, estimator_name
@@ -44,6 +44,7 @@ def listing() -> str:
     return "\n".join(
         [
             to_markdown(models, ["model", "data set", "input", "T", "weights", "clean %"]),
+            *_origins(),
             to_markdown(data, ["data set", "classes", "splits", "what"]),
             to_markdown(attacks, ["attack", "options", "what"]),
             to_markdown(suites, ["suite", "what"]),
@@ -59,12 +60,38 @@ def _options(name: str) -> str:
     )
 
 
+def _origins() -> list[str]:
+    """A line on each place that weights are fetched from."""
+    notes: dict[str, list[str]] = {}
+    for card in map(model_card, MODELS.names()):
+        if card.checkpoint and card.checkpoint.fetched:
+            notes.setdefault(card.note, []).append(card.name)
+    return [f"{', '.join(names)}: {note}.\n" for note, names in notes.items()]
+
+
+def _weights(checkpoint: Checkpoint | None) -> str:
+    if checkpoint is None:
+        return "untrained"
+    if not checkpoint.fetched:
+        return "shipped"
+    size = f" ({checkpoint.megabytes} MB)" if checkpoint.megabytes else ""
+    return f"fetched on first use{size}"
+
+
+def _clean(card: ModelCard) -> str:
+    """Clean accuracy in per cent, and whether it is somebody else's word."""
+    if card.reported is None:
+        return ""
+    stated = bool(card.checkpoint and card.checkpoint.fetched)
+    return f"{100 * card.reported.accuracy:.1f}" + (" reported" if stated else "")
+
+
 def _model(card: ModelCard) -> dict[str, str]:
     return {
         "model": card.name,
         "data set": card.dataset,
         "input": "x".join(str(side) for side in card.input_shape),
         "T": str(card.time_steps),
-        "weights": card.checkpoint.source.partition(":")[0] if card.checkpoint else "none",
-        "clean %": f"{100 * card.reported.accuracy:.1f}" if card.reported else "",
+        "weights": _weights(card.checkpoint),
+        "clean %": _clean(card),
     }

@@ -145,9 +145,9 @@ def choose_models(
     """Names of the models to run, in order.
 
     A name is taken as it is. A pattern (a glob, or ``all``, which is the default) stands for the
-    models of the data set that it fits and that come with weights; only where there are none,
-    for the untrained ones. ``all`` leaves out ablations, and of shipped models of one family takes
-    the smallest.
+    models of the data set that it fits and that are shipped with weights; where there are none,
+    for those that fetch them, and else for the untrained ones. ``all`` leaves out ablations, and
+    of trained models of one family takes the smallest.
 
     Returns:
         (names, notes for the user).
@@ -169,7 +169,7 @@ def choose_models(
             fitting = [card for card in fitting if not card.ablation]
         if not fitting:
             raise UsageError(_no_model(pattern, dataset))
-        trained = [card for card in fitting if card.checkpoint is not None]
+        trained = with_weights(fitting, own_weights)
         if pattern == "all":
             trained, larger = smallest_of_each_family(trained)
             if larger:
@@ -189,13 +189,34 @@ def choose_models(
     return names, notes
 
 
+def with_weights(cards: Sequence[ModelCard], own_weights: bool) -> list[ModelCard]:
+    """The shipped models among ``cards``; only where there are none, those that fetch weights.
+
+    With weights of the user's own there is nothing to fetch.
+    """
+    trained = [card for card in cards if card.checkpoint is not None]
+    shipped = [card for card in trained if card.checkpoint and not card.checkpoint.fetched]
+    return shipped or ([] if own_weights else trained)
+
+
 def smallest_of_each_family(cards: Sequence[ModelCard]) -> tuple[list[ModelCard], list[str]]:
-    """(cards without the larger shipped models of a family, names of those left out)."""
-    least: dict[str, int] = {}
-    for card in cards:
-        if card.parameters is not None:
-            least[card.family] = min(card.parameters, least.get(card.family, card.parameters))
-    kept = [c for c in cards if c.parameters is None or c.parameters == least[c.family]]
+    """(cards without the larger trained models of a family, names of those left out).
+
+    Of one network's checkpoints the one with the fewest time steps and pixels counts as smallest.
+    """
+    sizes = {
+        card.name: (card.parameters, card.time_steps, card.input_shape[-1])
+        for card in cards
+        if card.parameters is not None
+    }
+    least = {
+        card.family: min(
+            sizes[c.name] for c in cards if c.family == card.family and c.name in sizes
+        )
+        for card in cards
+        if card.name in sizes
+    }
+    kept = [c for c in cards if c.name not in sizes or sizes[c.name] == least[c.family]]
     return kept, [card.name for card in cards if card not in kept]
 
 

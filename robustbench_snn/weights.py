@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import pickle
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from robustbench_snn.errors import UsageError
+from robustbench_snn.fit import check_fit, check_origin
+from robustbench_snn.hub_file import hub_file
+from robustbench_snn.resumable import looks_like_html
 
 if TYPE_CHECKING:
     from robustbench_snn.adapter import ModelAdapter
@@ -26,7 +30,8 @@ def load_weights(model: ModelAdapter, source: str | None = None, ema: bool = Fal
     """Load ``source`` (default: the card's checkpoint) into ``model``, strictly.
 
     Floating-point tensors are converted to the parameter's type (float16 files give float32
-    models). Sets ``model.weights_sha256``; leaves a model without any checkpoint untrained.
+    models). Sets ``model.weights_sha256`` and ``model.weights_source``; leaves a model without any
+    checkpoint untrained.
 
     Args:
         model: the adapter to fill.
@@ -34,7 +39,8 @@ def load_weights(model: ModelAdapter, source: str | None = None, ema: bool = Fal
         ema: read ``state_dict_ema`` of a timm checkpoint instead of ``state_dict``.
 
     Raises:
-        UsageError: missing file, wrong hash, not a checkpoint, or another architecture.
+        UsageError: missing file, wrong hash, not a checkpoint, or one of another architecture or
+            variant.
     """
     checkpoint = model.card.checkpoint
     if source is None:
@@ -49,10 +55,15 @@ def load_weights(model: ModelAdapter, source: str | None = None, ema: bool = Fal
             f"weights of '{model.card.name}' ({path.name}) have sha256 {found[:12]}…, the card "
             f"says {expected[:12]}…: the file is damaged or another; fetch it again."
         )
-    state = model.state_dict_map(read_state_dict(path, ema))
-    check_fit(model, state, path)
+    content = read_content(path)
+    if source is not None:
+        check_origin(model, content, path)
+    raw = unwrap(content, path, ema)
+    state = model.state_dict_map(raw)
+    check_fit(model, state, raw, path)
     model.net.load_state_dict(state, strict=True)
     model.weights_sha256 = found
+    model.weights_source = source if source is not None else str(checkpoint and checkpoint.source)
 
 
 def locate(source: str) -> Path:
@@ -75,23 +86,11 @@ def download(address: str) -> Path:
     Raises:
         UsageError: a malformed address, or no network and not in the cache.
     """
-    from huggingface_hub import hf_hub_download
-
     address, _, revision = address.partition("@")
     parts = address.split("/", 2)
     if len(parts) != 3:
         raise UsageError(f"'hub:{address}' is no file of the Hub: write hub:OWNER/REPO/FILE.")
-    try:
-        found = hf_hub_download(
-            "/".join(parts[:2]), parts[2], revision=revision or None, etag_timeout=5
-        )
-    except Exception as error:
-        raise UsageError(
-            f"'{parts[2]}' of '{'/'.join(parts[:2])}' could not be fetched from the Hub "
-            f"({type(error).__name__}): check the network and the name, or download the file and "
-            "give its path with --weights."
-        ) from error
-    return Path(found)
+    return hub_file("/".join(parts[:2]), parts[2], revision or None)
 
 
 def file_sha256(path: Path) -> str:
@@ -110,8 +109,19 @@ def read_state_dict(path: Path, ema: bool = False) -> dict[str, Tensor]:
     Raises:
         UsageError: not such a file, or one with other objects in it.
     """
+    return unwrap(read_content(path), path, ema)
+
+
+def read_content(path: Path) -> Any:
+    """Everything a safetensors file or torch checkpoint holds, the tensors mapped where possible.
+
+    What lies beside the weights, as the state of an optimizer, is then never read into memory.
+
+    Raises:
+        UsageError: not such a file, or one with objects that could run code.
+    """
     head = path.open("rb").read(256)
-    if head.lstrip()[:1] == b"<" or not head:
+    if looks_like_html(head) or not head:
         what = "an HTML page, as a failed download leaves it" if head else "empty"
         raise UsageError(f"'{path}' is not a checkpoint but {what}: download the file again.")
     if path.suffix == ".safetensors":
@@ -121,7 +131,9 @@ def read_state_dict(path: Path, ema: bool = False) -> dict[str, Tensor]:
             raise UsageError(f"'{path}' is not a readable safetensors file ({error}).") from error
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(
+                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            )
     except pickle.UnpicklingError as error:
         raise UsageError(
             f"'{path}' holds objects other than tensors, numbers and text, which could run code "
@@ -131,7 +143,6 @@ def read_state_dict(path: Path, ema: bool = False) -> dict[str, Tensor]:
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no content"
         raise UsageError(f"'{path}' is not a readable torch checkpoint ({reason}).") from error
-    return unwrap(content, path, ema)
 
 
 def unwrap(content: Any, path: Path, ema: bool) -> dict[str, Tensor]:
@@ -149,25 +160,3 @@ def unwrap(content: Any, path: Path, ema: bool) -> dict[str, Tensor]:
             "'state_dict' or 'model'."
         )
     return {key.removeprefix("module."): value for key, value in state.items()}
-
-
-def check_fit(model: ModelAdapter, state: dict[str, Tensor], path: Path) -> None:
-    """Raise UsageError naming the first differences between a file and the network."""
-    own = model.net.state_dict()
-    missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    shapes = [
-        f"{key} {list(state[key].shape)} instead of {list(own[key].shape)}"
-        for key in own.keys() & state.keys()
-        if own[key].shape != state[key].shape
-    ]
-    if not (missing or surplus or shapes):
-        return
-    facts = [
-        f"{len(found)} {what} (first: {sorted(found)[0]})"
-        for what, found in (("missing", missing), ("unknown", surplus), ("misshapen", shapes))
-        if found
-    ]
-    raise UsageError(
-        f"'{path}' does not fit model '{model.card.name}': of {len(own)} tensors "
-        f"{', '.join(facts)}; it is a checkpoint of another architecture or size."
-    )

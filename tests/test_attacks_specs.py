@@ -124,3 +124,13 @@ def test_names_options_and_groups_need_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_transfer_source_is_identified_even_before_its_weights_are_fetched() -> None:
+    from robustbench_snn.attacks.strong_specs import parse_source
+
+    name = "spiliformer-10-768.imagenet"
+    found = parse_source(name, "source")
+    assert found == f"{name}@hub:KirinZheng/SpiLiFormer/checkpoint_spiliformer_T4_224.pth"
+    assert parse_source(found, "source") == found
+    assert parse_source("qkformer-10-768.imagenet", "source").endswith("@untrained")

@@ -231,3 +231,11 @@ def test_only_the_neurons_needed_are_recorded():
         for n in part.spikes
         for a, b in zip(part.spikes[n], whole.spikes[n], strict=True)
     )
+
+
+def test_differential_attention_has_no_map_of_received_attention() -> None:
+    model, content = golden("spiliformer_cifar10dvs_a")
+    found = attention_maps(model, content["input"].float(), ("rate", "received", "contribution"))
+    assert (found.number, found.passes) == (2, 2)
+    assert set(found.values) == {"rate"}
+    assert "subtract two attentions" in found.undefined["received"]

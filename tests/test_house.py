@@ -18,13 +18,15 @@ FOLDERS = ("robustbench_snn", "experiments", "benchmarks", "tests")
 LAYERS = [
     {"errors", "schema"},
     {"registry", "card", "attack_spec", "metrics", "provenance"},
-    {"config", "store", "report.tables"},
+    {"config", "store", "report.tables", "resumable"},
     {
         "presets",
         "memory",
         "catalogue",
         "adapter",
         "weights",
+        "fit",
+        "hub_file",
         "models",
         "data",
         "estimators",

@@ -10,6 +10,8 @@ from torch import Tensor
 from robustbench_snn.adapter import load_model
 from robustbench_snn.errors import UsageError
 from robustbench_snn.models.adapters import released_key
+from robustbench_snn.models.neuron import LIF
+from robustbench_snn.models.qkformer import SpikingSelfAttention
 from robustbench_snn.models.spiliformer import FFLiDiffAttention, SpiLiFormer
 
 
@@ -63,11 +65,11 @@ def test_equal_prompts_feed_nothing_back() -> None:
 def test_token_and_channel_masks_in_closed_form() -> None:
     tokens = torch.tensor([[[[1.0, 2.0], [0.0, 3.0]]]])  # [T=1, B=1, D=2, N=2]
     prompt = torch.tensor([0.1, 0.2])
-    token = network().mask(tokens, prompt)
+    token = network(fb_cosine=False).mask(tokens, prompt)
     assert torch.allclose(token, torch.tensor([[[[0.1, 0.8]]]]))
-    channel = network(fb_prompt="channel").mask(tokens, prompt)
+    channel = network(reading="paper", fb_prompt="channel").mask(tokens, prompt)
     assert torch.allclose(channel, torch.tensor([[[[0.1, 0.2], [0.0, 0.6]]]]))
-    cosine = network(fb_cosine=True).mask(tokens, prompt)
+    cosine = network().mask(tokens, prompt)
     expected = torch.tensor([0.1 / 0.05**0.5, 0.8 / (13 * 0.05) ** 0.5])
     assert torch.allclose(cosine[0, 0, 0], expected)
 
@@ -76,14 +78,20 @@ def test_token_and_channel_masks_in_closed_form() -> None:
     "switches",
     [
         {"fb_source": "attn"},
-        {"fb_prompt": "channel"},
-        {"fb_cosine": True},
-        {"fb_decoder": "chained"},
-        {"fb_decoder": "released"},
+        {"fb_prompt": "channel", "fb_cosine": False},
+        {"fb_cosine": False},
+        {"fb_gain": 2.0},
+        {"fb_decoder": "bn-linear"},
+        {"fb_reorder": False},
+        {"fb_chain": "bottom-up"},
+        {"fb_chain": "none"},
         {"carry_state": True},
         {"attn_neuron": False},
+        {"reading": "cifar100"},
+        {"reading": "imagenet"},
+        {"reading": "paper"},
     ],
-    ids=lambda s: next(iter(s)),
+    ids=lambda s: "-".join(map(str, next(iter(s.items())))),
 )
 def test_every_switch_changes_the_second_pass_alone(switches: dict[str, object]) -> None:
     # Of one network with one switch turned, so that nothing else can differ.
@@ -117,6 +125,15 @@ def test_gradient_reaches_prompts_feedback_and_input() -> None:
 def test_unknown_switch_and_indivisible_width_are_refused() -> None:
     with pytest.raises(UsageError, match="fb_source='token' is unknown"):
         network(fb_source="token")
+    with pytest.raises(UsageError, match="fb_decoder='released' is unknown: use one of linear-bn"):
+        network(fb_decoder="released")
+    with pytest.raises(UsageError, match="reading='mnist' is unknown: use one of cifar10"):
+        network(reading="mnist")
+    with pytest.raises(UsageError, match="fb_reorder=1 is unknown: use one of True, False"):
+        network(fb_reorder=1)
+    for gain in (0, -1.0, float("inf"), float("nan"), True, "2"):
+        with pytest.raises(UsageError, match="is no factor"):
+            network(fb_gain=gain)
     with pytest.raises(UsageError, match="do not divide"):
         SpiLiFormer("cifar", 48, heads=8)
 
@@ -141,9 +158,67 @@ def feedback_by_hand(model: SpiLiFormer, signal: Tensor, mixed: bool) -> list[Te
     return found
 
 
-@pytest.mark.parametrize(("decoder", "mixed"), [("chained", False), ("released", True)])
-def test_feedback_runs_down_the_blocks(decoder: str, mixed: bool) -> None:
-    model = network(fb_decoder=decoder, depth=5)
+def test_contradicting_switches_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"fb_gain=2\.0 belongs to the feedback"):
+        network(fb=False, fb_gain=2.0)
+    with pytest.raises(UsageError, match="carry_state=True belongs to the feedback"):
+        network(fb=False, carry_state=True)
+    with pytest.raises(UsageError, match="which is no cosine: add fb_cosine=False"):
+        network(fb_prompt="channel")
+    assert not network(reading="cifar100", fb=False).variant.fb
+
+
+def test_the_papers_reading_is_a_preset_of_switches() -> None:
+    switches = {"fb_cosine": False, "fb_reorder": False, "fb_chain": "none"}
+    preset, plain = network(reading="paper"), network(**switches)
+    plain.load_state_dict(preset.state_dict())
+    assert torch.equal(preset(images()), plain(images()))
+
+
+def test_differential_attention_in_closed_form() -> None:
+    attention = SpikingSelfAttention(4, 2, "per_sample", differential=True)
+    t, b, n, width = 2, 3, 5, 2
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randint(0, 2, (t, b, 4, n), generator=generator).float()
+    k, v = (torch.randint(0, 2, (t, b, 8, n), generator=generator).float() for _ in range(2))
+    expected = torch.zeros(t, b, 4, n)
+    for head in range(2):
+        rows = slice(head * width, (head + 1) * width)
+        contexts = []
+        for part in (2 * head, 2 * head + 1):
+            doubled = slice(part * width, (part + 1) * width)
+            contexts.append(torch.einsum("tbin,tbjn->tbij", k[:, :, doubled], v[:, :, doubled]))
+        difference = contexts[0] - contexts[1]
+        expected[:, :, rows] = torch.einsum("tbin,tbij->tbjn", q[:, :, rows], difference) * 0.125
+    assert torch.equal(attention.attend(q, k, v), expected)
+    assert (expected < 0).any()
+
+
+def test_the_reorder_mixes_even_where_tokens_and_channels_are_as_many() -> None:
+    model, plain = network(depth=3), network(depth=3, fb_reorder=False)
+    plain.load_state_dict(model.state_dict())
+    signal = 3 * torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    (mixed,), (kept,) = model.decode(signal), plain.decode(signal)
+    assert torch.equal(mixed, kept.transpose(-1, -2))
+    assert not torch.equal(mixed, kept)
+
+
+def test_a_norm_before_the_decoder_and_a_chain_from_below() -> None:
+    model = network(reading="cifar100", fb_chain="bottom-up", depth=5)
+    signal = 3 * torch.randn(2, 3, 64, 16, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        found, x = model.decode(signal), signal
+    for block, spikes in zip(model.last_stage, found, strict=True):
+        layer, norm = block.attention.fb_linear, block.attention.fb_bn
+        current = layer(norm(x.flatten(0, 1)).transpose(1, 2)).transpose(1, 2)
+        x = LIF()(current.view(x.shape))
+        assert torch.equal(spikes, x)
+    assert all(0 < float(spikes.mean()) < 1 for spikes in found)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_feedback_runs_down_the_blocks(mixed: bool) -> None:
+    model = network(fb_reorder=mixed, depth=5)
     signal = 3 * torch.randn(2, 3, 64, 16, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         expected, found = feedback_by_hand(model, signal, mixed), model.decode(signal)
@@ -159,3 +234,5 @@ def test_names_of_the_released_code_become_ours() -> None:
     parts.append("bn.num_batches_tracked")
     theirs |= {f"decoder_stage_3.{block}.decoder_{part}" for block in (0, 1) for part in parts}
     assert {released_key(key, "ssa") for key in theirs} == ours
+    assert released_key("decoder.0.6.decoder_bn.weight", "attn") == "stage3.6.attn.fb_bn.weight"
+    assert released_key("decoder_stage_2.0.decoder_lif", "ssa") == "stage2.0.ssa.fb_lif"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from robustbench_snn.card import Checkpoint, ModelCard
-from robustbench_snn.catalogue import Entry
+from robustbench_snn.card import Checkpoint, ModelCard, Preprocess, Reported
+from robustbench_snn.catalogue import MODELS, Entry, model_card
 from robustbench_snn.errors import UsageError
 from robustbench_snn.options import read_arguments
 from robustbench_snn.presets import to_toml
@@ -168,6 +168,51 @@ def test_all_takes_the_smallest_shipped_model_of_each_family():
         ["sdt-2-512.cifar10"],
         [],
     )
+
+
+def test_weights_are_fetched_only_where_none_are_shipped():
+    found, said = choose_models([], "imagenet", own_weights=False)
+    assert found == ["spiliformer-10-768-t1.imagenet"]
+    assert "spiliformer-10-768.imagenet, spiliformer-10-768-288.imagenet" in said[0]
+    assert choose_models(["spiliformer-10-768-288*"], "imagenet", own_weights=False) == (
+        ["spiliformer-10-768-288.imagenet"],
+        [],
+    )
+    with pytest.raises(UsageError, match="--weights belongs to exactly one model"):
+        choose_models([], "imagenet", own_weights=True)
+
+
+def test_published_checkpoints_say_where_they_come_from():
+    expected = {
+        "spiliformer-10-768.imagenet": ("T4_224", 224, 4, 256, 0.8582),
+        "spiliformer-10-768-t1.imagenet": ("T1_224", 224, 1, 256, 0.8154),
+        "spiliformer-10-768-288.imagenet": ("T4_288", 288, 4, 288, 0.8662),
+        "spiliformer-10-768-384.imagenet": ("T4_384", 384, 4, 384, 0.8666),
+    }
+    cards = [model_card(name) for name in MODELS.names()]
+    fetched = {card.name: card for card in cards if card.checkpoint and card.checkpoint.fetched}
+    assert fetched.keys() == expected.keys()
+    for name, (tag, side, steps, resize, accuracy) in expected.items():
+        card = fetched[name]
+        file = f"hub:KirinZheng/SpiLiFormer/checkpoint_spiliformer_{tag}.pth"
+        assert card.checkpoint == Checkpoint(file, None, 830)
+        assert card.input_shape == (3, side, side)
+        assert card.time_steps == steps
+        assert card.preprocess == Preprocess(resize, side, "bicubic")
+        assert card.reported == Reported(accuracy, 50_000, "README of KirinZheng/SpiLiFormer")
+        assert "authors" in card.note
+
+
+def test_the_list_says_which_weights_are_shipped_fetched_or_missing(capsys):
+    assert main(["--list"]) == 0
+    text = capsys.readouterr().out
+    assert "spiliformer-10-768-384.imagenet: weights of the paper's authors, fetched" in text
+    lines = {line.split("|")[1].strip(): line for line in text.splitlines() if "|" in line}
+    assert "| shipped " in lines["sdt-tiny.digit-scenes"]
+    assert (
+        "| fetched on first use (830 MB) | 85.8 reported |" in lines["spiliformer-10-768.imagenet"]
+    )
+    assert "| untrained " in lines["qkformer-10-768.imagenet"]
 
 
 @pytest.mark.usefixtures("small_catalogue")

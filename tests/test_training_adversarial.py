@@ -196,18 +196,18 @@ def test_every_kind_of_recipe_trains_and_resumes_to_the_same_weights(
     whole.fit(quiet)
     first = trainer(tmp_path / "cut", recipe)
 
-    class Stop(Exception):
+    class CutError(Exception):
         pass
 
     original = first.one_epoch
 
     def once(tick: Any) -> dict[str, Any]:
         if first.epoch == 1:
-            raise Stop
+            raise CutError
         return original(tick)
 
     first.one_epoch = once  # type: ignore[method-assign]
-    with pytest.raises(Stop):
+    with pytest.raises(CutError):
         first.fit(quiet)
     second = trainer(tmp_path / "cut", recipe)
     assert second.resume()

@@ -18,7 +18,7 @@ from robustbench_snn.training.losses import (
 )
 from robustbench_snn.training.orthogonal import on_simplex, parseval, regularise
 
-RECORDED = Path(__file__).parent / "golden" / "recipes.pt"
+RECORDED = Path(__file__).parent / "golden" / "training" / "recipes.pt"
 
 
 @pytest.fixture(scope="module")

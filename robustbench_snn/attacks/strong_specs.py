@@ -58,7 +58,9 @@ def parse_source(text: Given, what: str) -> str:
     if not name:
         return ""
     checkpoint = model_card(name).checkpoint
-    found = (checkpoint.sha256 or "")[:12] if checkpoint is not None else "untrained"
+    found = "untrained"
+    if checkpoint is not None:
+        found = checkpoint.sha256[:12] if checkpoint.sha256 else checkpoint.source
     if wanted and wanted != found:
         raise UsageError(
             f"transfer source '{text}' asks for weights {wanted}, but those of '{name}' are "

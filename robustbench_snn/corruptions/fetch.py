@@ -14,6 +14,7 @@ from pathlib import Path
 from robustbench_snn.corruptions.archives import ARCHIVES, HOST, Archive, find_archives
 from robustbench_snn.corruptions.download import download
 from robustbench_snn.errors import UsageError
+from robustbench_snn.resumable import Line
 
 
 def extract(path: Path, archive: Archive, to: Path) -> Path:
@@ -32,22 +33,6 @@ def extract(path: Path, archive: Archive, to: Path) -> Path:
             f"cannot unpack '{path}' ({error}): free space or fetch it again."
         ) from error
     return target
-
-
-class _Line:
-    """One line that says how far a download is, rewritten on a terminal only."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._shown = -1
-
-    def __call__(self, done: int, total: int) -> None:
-        percent = 100 * done // total
-        step = percent if sys.stderr.isatty() else percent - percent % 10
-        if step != self._shown:
-            self._shown = step
-            end = "\r" if sys.stderr.isatty() and done < total else "\n"
-            print(f"{self._name}: {step} % of {total / 1e9:.2f} GB", end=end, file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,7 +55,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     """Carry out the command; raises UsageError."""
     options = _parser().parse_args(argv)
     for archive in find_archives(options.set):
-        path = download(archive, options.to, options.host, _Line(archive.file))
+        path = download(archive, options.to, options.host, Line(archive.file))
         print(f"{path}: size and md5 as published (Zenodo record {archive.record})")
         if not options.no_unpack:
             print(f"unpacked under {extract(path, archive, options.to)}")

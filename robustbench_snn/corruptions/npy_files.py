@@ -13,14 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from robustbench_snn.errors import UsageError
+from robustbench_snn.resumable import looks_like_html
 
 MAGIC = b"\x93NUMPY"
-
-
-def looks_like_html(head: bytes) -> bool:
-    """Whether the first bytes of a file are those of a web page."""
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    return text.startswith((b"<!doctype", b"<html", b"<?xml"))
 
 
 def load_npy(path: Path) -> NDArray[Any]:

@@ -168,6 +168,8 @@ def received_by_head(query: Tensor, key: Tensor) -> Tensor:
 def _received(unit: Unit, weight: bool = False) -> Tensor:
     if unit.kind not in LINEAR:
         raise _NotDefinedError("only linear attention compares tokens with each other")
+    if getattr(unit.module, "differential", False):
+        raise _NotDefinedError("its heads subtract two attentions, which share no weights")
     q, k, v = (by_head(unit.spikes[r], unit.heads) for r in ("query", "key", "value"))
     received = received_by_head(q, k)
     return (received * v.sum(3) if weight else received).mean((1, 2))

@@ -51,14 +51,15 @@ class SpiLiFormerAdapter(ModelAdapter):
 
 
 def released_key(key: str, attention: str) -> str:
-    """Our name of a tensor that the released SpiLiFormer code names ``key``.
+    """Our name of a tensor or neuron that the released SpiLiFormer code names ``key``.
 
     Args:
         key: as in the checkpoint; our own names stay.
         attention: the layout's name of the last stage's attention.
     """
-    found = re.fullmatch(r"decoder_stage_(\d)\.(\d+)\.decoder_(linear|bn)\.(\w+)", key)
+    # The ImageNet model numbers its feedback stages, of which there is one: its last, the third.
+    found = re.fullmatch(r"decoder(?:_stage_(\d)|\.0)\.(\d+)\.decoder_(linear|bn|lif)(\.\w+)?", key)
     if found:
         stage, block, layer, leaf = found.groups()
-        return f"stage{stage}.{block}.{attention}.fb_{layer}.{leaf}"
+        return f"stage{stage or 3}.{block}.{attention}.fb_{layer}{leaf or ''}"
     return {"prompt": "prompt1", "prompt_2": "prompt2"}.get(key, key)

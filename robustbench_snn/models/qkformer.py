@@ -77,19 +77,22 @@ class SpikingSelfAttention(nn.Module):
 
     ``proj_lif="official"`` lets the last neuron run over the flattened time x batch axis, as the
     published code does: one image's output then depends on its batch mates. ``"per_sample"`` keeps
-    every image apart.
+    every image apart. ``differential`` doubles the channels and heads of K and V and subtracts the
+    contexts ``K^T V`` of each pair of heads (released SpiLiFormer for CIFAR10-DVS).
     """
 
     kind = "linear"
 
-    def __init__(self, dim: int, heads: int, proj_lif: ProjLif) -> None:
+    def __init__(self, dim: int, heads: int, proj_lif: ProjLif, differential: bool = False) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.head_width = heads, dim // heads
+        self.differential = differential
         self.official = proj_lif == "official"
         self.scale = LINEAR_SCALE
         for name in ("q", "k", "v"):
-            self.add_module(f"{name}_conv", nn.Conv1d(dim, dim, 1, bias=False))
-            self.add_module(f"{name}_bn", nn.BatchNorm1d(dim))
+            width = 2 * dim if differential and name != "q" else dim
+            self.add_module(f"{name}_conv", nn.Conv1d(dim, width, 1, bias=False))
+            self.add_module(f"{name}_bn", nn.BatchNorm1d(width))
             self.add_module(f"{name}_lif", lif())
         self.attn_lif: nn.Module = lif(0.5)
         self.proj_conv = nn.Conv1d(dim, dim, 1)
@@ -102,13 +105,15 @@ class SpikingSelfAttention(nn.Module):
         return fire(getattr(self, f"{name}_lif"), x, conv, bn)
 
     def heads_last(self, x: Tensor) -> Tensor:
-        """``[T, B, C, N]`` -> ``[T, B, heads, N, C / heads]``."""
+        """``[T, B, C, N]`` -> ``[T, B, heads, N, C / heads]``; K and V may have twice the heads."""
         t, b, c, n = x.shape
-        return x.view(t, b, self.heads, c // self.heads, n).transpose(-1, -2)
+        return x.view(t, b, c // self.head_width, self.head_width, n).transpose(-1, -2)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The attention core before its neuron: ``[T, B, C, N]``."""
         context = self.heads_last(k).transpose(-1, -2) @ self.heads_last(v)
+        if self.differential:
+            context = context[:, :, 0::2] - context[:, :, 1::2]
         y = self.heads_last(q) @ context * self.scale
         return y.transpose(-1, -2).reshape(q.shape)
 

@@ -1,14 +1,14 @@
 """SpiLiFormer (arXiv 2503.15986): QKFormer with lateral inhibition, forward and feedback.
 
-The reading whose parameter counts match all three published ones (7.04 M, 69.10 M, 1.57 M); every
-choice the paper leaves open is a constructor argument, the released code's choice among its
-values. Shapes inside are time-first, ``[T, B, C, ...]``.
+The released code is five models, the paper a sixth; ``readings`` says where they differ. Every
+difference, and every choice the paper leaves open, is a constructor argument. Shapes inside are
+time-first, ``[T, B, C, ...]``.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from spikingjelly.activation_based import functional
@@ -24,6 +24,7 @@ from robustbench_snn.models.qkformer import (
     TokenQKAttention,
     TransformerBlock,
 )
+from robustbench_snn.models.readings import SWITCHES, Decoder, choose
 from robustbench_snn.models.spiking import lif, over_time
 
 PROMPT_STD = 0.02  # larger prompts saturate the clamp of the feedback masks
@@ -54,79 +55,70 @@ class FBLiDiffAttention(SpikingSelfAttention):
 
     kind = "fb_lidiff"
 
-    def __init__(self, dim: int, heads: int, proj_lif: ProjLif, attn_neuron: bool) -> None:
-        super().__init__(dim, heads, proj_lif)
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        proj_lif: ProjLif,
+        decoder: Decoder = "linear-bn",
+        differential: bool = False,
+    ) -> None:
+        super().__init__(dim, heads, proj_lif, differential)
+        self.decoder = decoder
         self.fb_linear = nn.Linear(dim, dim, bias=False)
-        self.fb_bn = nn.BatchNorm1d(dim)
+        if decoder != "linear":
+            self.fb_bn = nn.BatchNorm1d(dim)
         self.fb_lif = lif()
-        if not attn_neuron:
-            self.attn_lif, self.scale = nn.Identity(), 1.0
 
     def feedback_spikes(self, signal: Tensor) -> Tensor:
-        """``X_FB = LIF(BN(W_FB F))`` from the masked feedback ``[T, B, D, N]``."""
-        projected = self.fb_linear(signal.transpose(-1, -2)).transpose(-1, -2)
-        return self.fb_lif(over_time(projected, self.fb_bn))
+        """``X_FB = LIF(BN(W_FB F))`` from the masked feedback ``[T, B, D, N]``.
+
+        Its decoder may have the batch norm before the linear layer, or none.
+        """
+        if self.decoder == "bn-linear":
+            signal = over_time(signal, self.fb_bn)
+        current = self.fb_linear(signal.transpose(-1, -2)).transpose(-1, -2)
+        if self.decoder == "linear-bn":
+            current = over_time(current, self.fb_bn)
+        return self.fb_lif(current)
 
 
 class SpiLiFormer(QKFormer):
     """Spiking transformer with lateral inhibition: ``[T, B, C, H, W]`` -> ``[B, K]``.
 
     Args beyond :class:`QKFormer`'s:
-        ff: FF-LiDiff in the early stages; False keeps QKFormer's token attention (ablation).
-        fb: FB-LiDiff in the last stage; False makes a single pass (ablation).
-        fb_source: what is fed back: the last block's ``block`` output or its ``attn`` output.
-        fb_prompt: ``token`` gates tokens by their dot product with the prompts, ``channel``
-            multiplies channel by channel (the literal shapes of Eq. 12-15).
-        fb_cosine: normalise the token dot product to a cosine.
-        fb_decoder: what each block's ``W_FB`` reads: ``parallel`` the masked output itself,
-            ``chained`` the feedback spikes of the block above, ``released`` the same in the
-            released code's memory order, which mixes tokens and channels.
-        carry_state: keep the last stage's membranes between the passes.
-        attn_neuron: the neuron and scale before the projection, as in QKFormer; the paper's
-            equations show neither.
-        logits: which pass predicts: ``second``, ``first`` or ``mean``.
+        reading: whose choices hold where no switch says otherwise: the released model of a data
+            set (``cifar10``, ``cifar100``, ``imagenet``, ``cifar10dvs``, ``ncaltech101``), or
+            ``paper``, the equations.
+        arguments: the switches, which are the fields of
+            :class:`~robustbench_snn.models.readings.Variant`, and QKFormer's own.
 
     Raises:
-        UsageError: an unknown switch value, or a shape the layout cannot have.
+        UsageError: an unknown switch value, switches that contradict each other, or a shape the
+            layout cannot have.
     """
 
     def __init__(
-        self,
-        layout: Layout,
-        dim: int,
-        *,
-        ff: bool = True,
-        fb: bool = True,
-        fb_source: Literal["block", "attn"] = "block",
-        fb_prompt: Literal["token", "channel"] = "token",
-        fb_cosine: bool = True,
-        fb_decoder: Literal["parallel", "chained", "released"] = "released",
-        carry_state: bool = False,
-        attn_neuron: bool = True,
-        logits: Literal["second", "first", "mean"] = "second",
-        **qkformer: Any,
+        self, layout: Layout, dim: int, *, reading: str = "cifar10", **arguments: Any
     ) -> None:
-        require("fb_source", fb_source, ("block", "attn"))
-        require("fb_prompt", fb_prompt, ("token", "channel"))
-        require("fb_decoder", fb_decoder, ("parallel", "chained", "released"))
-        require("logits", logits, ("second", "first", "mean"))
-        self._ff, self._fb, self._attn_neuron = ff, fb, attn_neuron
-        super().__init__(layout, dim, **qkformer)
-        self.fb_source, self.fb_prompt, self.fb_cosine = fb_source, fb_prompt, fb_cosine
-        self.fb_decoder, self.carry_state, self.logits = fb_decoder, carry_state, logits
+        switches = {name: arguments.pop(name) for name in SWITCHES if name in arguments}
+        self.variant = choose(reading, switches)
+        self.logits = self.variant.logits
+        super().__init__(layout, dim, **arguments)
         for unit in self.last_stage.modules():
             if isinstance(unit, LIF):
-                unit.keep_state = carry_state
-        if fb:
+                unit.keep_state = self.variant.carry_state
+        if self.variant.fb:
             self.prompt1 = nn.Parameter(torch.empty(dim))
             self.prompt2 = nn.Parameter(torch.empty(dim))
             # A cosine does not depend on the prompts' length, so they start as released.
-            init = nn.init.normal_ if fb_cosine else partial(nn.init.trunc_normal_, std=PROMPT_STD)
+            cosine = self.variant.fb_cosine
+            init = nn.init.normal_ if cosine else partial(nn.init.trunc_normal_, std=PROMPT_STD)
             init(self.prompt1)
             init(self.prompt2)
 
     def token_block(self, dim: int) -> TransformerBlock:
-        if not self._ff:
+        if not self.variant.ff:
             return super().token_block(dim)
         if dim % (2 * self.heads):
             raise UsageError(
@@ -135,37 +127,46 @@ class SpiLiFormer(QKFormer):
         return TransformerBlock(FFLiDiffAttention(dim, self.heads), "tssa", self.mlp(dim))
 
     def linear_block(self, dim: int) -> TransformerBlock:
-        if not self._fb:
-            return super().linear_block(dim)
-        attention = FBLiDiffAttention(dim, self.heads, self.ssa_proj_lif, self._attn_neuron)
+        chosen, shape = self.variant, (dim, self.heads, self.ssa_proj_lif)
+        attention = (
+            FBLiDiffAttention(*shape, chosen.fb_decoder, chosen.attn_differential)
+            if chosen.fb
+            else SpikingSelfAttention(*shape, chosen.attn_differential)
+        )
+        if not chosen.attn_neuron:
+            attention.attn_lif, attention.scale = nn.Identity(), 1.0
         return TransformerBlock(attention, self.linear_key, self.mlp(dim))
 
     def mask(self, tokens: Tensor, prompt: Tensor) -> Tensor:
         """Feedback mask in [0, 1] from ``[T, B, D, N]``: one value a token, or a channel."""
-        if self.fb_prompt == "channel":
+        if self.variant.fb_prompt == "channel":
             return (tokens * prompt[:, None]).clamp(0, 1)
         score = torch.einsum("tbdn,d->tbn", tokens, prompt).unsqueeze(2)
-        if self.fb_cosine:
+        if self.variant.fb_cosine:
             norm = tokens.norm(dim=2, keepdim=True) * prompt.norm()
             score = score / norm.clamp_min(1e-6)
         return score.clamp(0, 1)
 
     def feedback(self, output: Tensor) -> Tensor:
-        """Masked feedback signal ``(M_e - M_i) * O`` (Eq. 12-14): ``[T, B, D, N]``."""
+        """Masked feedback signal ``gain (M_e - M_i) * O`` (Eq. 12-14): ``[T, B, D, N]``."""
         tokens = output.flatten(3).to(self.prompt1.dtype)
-        return (self.mask(tokens, self.prompt1) - self.mask(tokens, self.prompt2)) * tokens
+        signal = (self.mask(tokens, self.prompt1) - self.mask(tokens, self.prompt2)) * tokens
+        return signal * self.variant.fb_gain
 
     def decode(self, signal: Tensor) -> list[Tensor]:
         """Feedback spikes of each block of the last stage from the masked signal ``[T,B,D,N]``."""
-        found: list[Tensor] = []
-        for block in reversed(cast(list[TransformerBlock], list(self.last_stage))):
-            spikes = cast(FBLiDiffAttention, block.attention).feedback_spikes(signal)
-            if self.fb_decoder == "released":
+        chosen, blocks = self.variant, cast(list[TransformerBlock], list(self.last_stage))
+        found: dict[int, Tensor] = {}
+        places = range(len(blocks))
+        for place in reversed(places) if chosen.fb_chain == "top-down" else places:
+            attention = cast(FBLiDiffAttention, blocks[place].attention)
+            spikes = attention.feedback_spikes(signal)
+            if chosen.fb_reorder:
                 spikes = spikes.transpose(-1, -2).reshape(spikes.shape)
-            if self.fb_decoder != "parallel":
+            if chosen.fb_chain != "none":
                 signal = spikes
-            found.insert(0, spikes)
-        return found
+            found[place] = spikes
+        return [found[place] for place in places]
 
     def run_stage(self, x: Tensor, signal: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The last stage: (last block's output, last attention's output), ``[T, B, D, H, W]``."""
@@ -183,11 +184,11 @@ class SpiLiFormer(QKFormer):
         stem = self.embed(x)
         output, attended = self.run_stage(stem)
         first = self.classify(output)
-        if not self._fb:
+        if not self.variant.fb:
             return [first]
-        if not self.carry_state:
+        if not self.variant.carry_state:
             functional.reset_net(self.last_stage)
-        signal = self.feedback(output if self.fb_source == "block" else attended)
+        signal = self.feedback(output if self.variant.fb_source == "block" else attended)
         second, _ = self.run_stage(stem, signal)
         return [first, self.classify(second)]
 
@@ -196,9 +197,3 @@ class SpiLiFormer(QKFormer):
         if self.logits == "mean":
             return torch.stack(logits).mean(0)
         return logits[0] if self.logits == "first" else logits[-1]
-
-
-def require(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raise UsageError unless ``value`` is one of ``allowed``."""
-    if value not in allowed:
-        raise UsageError(f"{name}={value!r} is unknown: use one of {', '.join(allowed)}.")
