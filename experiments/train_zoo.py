@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--nice", type=int, default=10, help="how far to rank below other work")
     made.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     made.add_argument("--note", default="", help="line for the cards of data from --data-dir")
+    made.add_argument("--n", type=int, help="only the first N training images: a trial")
     made.add_argument("--here", action="store_true", help="train the code of this very tree")
     return made
 
@@ -135,6 +136,7 @@ def work(options: argparse.Namespace, entries: list[Entry], gpu: bool) -> int:
         gpu=gpu,
         device=options.device,
         note=options.note,
+        images=options.n,
         say=lambda line: print(line, flush=True),
     )
     return 3 if queue.run() else 0

@@ -147,7 +147,7 @@ def choose_models(
     A name is taken as it is. A pattern (a glob, or ``all``, which is the default) stands for the
     models of the data set that it fits and that are shipped with weights; where there are none,
     for those that fetch them, and else for the untrained ones. ``all`` leaves out ablations, and
-    of trained models of one family takes the smallest.
+    takes one undefended and one adversarially trained model of each family.
 
     Returns:
         (names, notes for the user).
@@ -171,9 +171,9 @@ def choose_models(
             raise UsageError(_no_model(pattern, dataset))
         trained = with_weights(fitting, own_weights)
         if pattern == "all":
-            trained, larger = smallest_of_each_family(trained)
-            if larger:
-                notes.append(f"larger models run when they are named: {', '.join(larger)}.")
+            trained, others = one_of_each_kind(trained)
+            if others:
+                notes.append(f"other models run when they are named: {', '.join(others)}.")
         if not trained and not own_weights:
             notes.append(
                 f"no model of '{dataset}' that fits '{pattern}' comes with weights; the untrained "
@@ -199,24 +199,24 @@ def with_weights(cards: Sequence[ModelCard], own_weights: bool) -> list[ModelCar
     return shipped or ([] if own_weights else trained)
 
 
-def smallest_of_each_family(cards: Sequence[ModelCard]) -> tuple[list[ModelCard], list[str]]:
-    """(cards without the larger trained models of a family, names of those left out).
+def one_of_each_kind(cards: Sequence[ModelCard]) -> tuple[list[ModelCard], list[str]]:
+    """(one undefended and one adversarially trained model of each family, names of those left out).
 
-    Of one network's checkpoints the one with the fewest time steps and pixels counts as smallest.
+    The smallest: fewest parameters, time steps, pixels; of equals the one trained at the largest
+    eps, then the one with the highest stated accuracy. Models whose size nobody states are kept.
     """
-    sizes = {
-        card.name: (card.parameters, card.time_steps, card.input_shape[-1])
-        for card in cards
-        if card.parameters is not None
-    }
-    least = {
-        card.family: min(
-            sizes[c.name] for c in cards if c.family == card.family and c.name in sizes
-        )
-        for card in cards
-        if card.name in sizes
-    }
-    kept = [c for c in cards if c.name not in sizes or sizes[c.name] == least[c.family]]
+
+    def rank(card: ModelCard) -> tuple[float, ...]:
+        stated = card.reported.accuracy if card.reported else 0.0
+        size = (float(card.parameters or 0), card.time_steps, card.input_shape[-1])
+        return (*size, -card.trained_eps, -stated)
+
+    best: dict[tuple[str, bool], ModelCard] = {}
+    for card in cards:
+        kind = (card.family, card.trained_eps > 0)
+        if card.parameters is not None and (kind not in best or rank(card) < rank(best[kind])):
+            best[kind] = card
+    kept = [c for c in cards if c.parameters is None or c in best.values()]
     return kept, [card.name for card in cards if card not in kept]
 
 

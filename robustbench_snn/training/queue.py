@@ -60,6 +60,8 @@ class Queue:
         jobs: trainings at once; threads: of each.
         nice: how much lower than this process they rank.
         gpu: whether entries for a GPU are started.
+        device: of the trainings; note: for the cards of data from ``data_dirs``.
+        images: of the training split that are used; None for all.
         say: takes each line of the report.
     """
 
@@ -75,6 +77,7 @@ class Queue:
     gpu: bool = False
     device: str = "auto"
     note: str = ""
+    images: int | None = None
     say: Callable[[str], None] = print
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -85,15 +88,22 @@ class Queue:
         try:
             while True:
                 self.reap()
-                while len(self.running) < self.jobs and (ready := self.next_entry()):
+                while self.busy() < self.jobs and (ready := self.next_entry()):
                     self.start(ready)
-                if not self.running:
+                if not self.busy():
                     break
                 time.sleep(POLL)
         except BaseException:
             self.stop()
             raise
         return sum(self.state(entry).state == "failed" for entry in self.entries)
+
+    def busy(self) -> int:
+        """Trainings in progress, those of a driver that was killed among them."""
+        return sum(
+            entry.model in self.running or held(self.out / entry.folder_name)
+            for entry in self.entries
+        )
 
     def state(self, entry: Entry) -> Progress:
         """Where an entry stands."""
@@ -103,7 +113,8 @@ class Queue:
         """The first entry that can be started now."""
         for entry in self.entries:
             state = self.state(entry).state
-            if state in ("begun", "waiting") and self.weights_ready(entry):
+            free = state in ("begun", "waiting") and entry.model not in self.running
+            if free and self.weights_ready(entry):
                 return entry
         return None
 
@@ -124,6 +135,7 @@ class Queue:
         words = [sys.executable, "-m", "robustbench_snn.train", "--model", entry.model]
         words += ["--recipe", str(self.list_file), "--out", str(folder.parent)]
         words += ["--threads", str(self.threads), "--device", self.device]
+        words += ["--n", str(self.images)] if self.images else []
         data = self.data_dirs.get(model_card(entry.model).dataset, self.data_dirs.get(""))
         if data and model_card(entry.model).dataset != "digit-scenes":
             words += ["--data-dir", data]
