@@ -98,6 +98,30 @@ def test_compiled_equals_eager(steps: int) -> None:
     assert torch.equal(half, LIF()(x.bfloat16()))
 
 
+def test_a_compiler_that_fails_is_one_line_and_the_eager_layer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(graph: object, inputs: object) -> None:
+        raise OSError("no headers")
+
+    from robustbench_snn.models import compiled
+
+    stuck = torch.compile(compiled.charge_and_fire, backend=broken)
+    monkeypatch.setattr(compiled, "_forward", stuck)
+    x = 2 * torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    weight = torch.ones_like(x)
+    eager = run(LIF(), x, weight)
+    use("compiled")
+    try:
+        fallen = [run(LIF(), x, weight) for _ in range(2)]
+    finally:
+        use("eager")
+    assert all(torch.equal(a, b) for pair in fallen for a, b in zip(pair, eager, strict=True))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("note: eager neuron layers are used, more slowly: ")
+    assert "no headers" in line
+
+
 def test_unknown_backend_is_refused() -> None:
     with pytest.raises(UsageError, match="unknown neuron backend 'fast'"):
         use("fast")
