@@ -37,7 +37,18 @@ def noise(model: ModelAdapter) -> tuple[Tensor, Tensor]:
     return x, torch.zeros(2, dtype=torch.int64)
 
 
-@pytest.mark.parametrize("name", MODELS.names())
+def one_of_each_kind() -> list[object]:
+    """All registered models; of each family and data set the default tier takes one."""
+    seen: set[tuple[str, str]] = set()
+    found = []
+    for name in MODELS.names():
+        kind = (name.partition("-")[0], model_card(name).dataset)
+        found.append(pytest.param(name, marks=[pytest.mark.slow] if kind in seen else []))
+        seen.add(kind)
+    return found
+
+
+@pytest.mark.parametrize("name", one_of_each_kind())
 def test_every_registered_model_conforms(name: str) -> None:
     model = load_model(name)
     shipped = name in SHIPPED and model.card.dataset == "digit-scenes"

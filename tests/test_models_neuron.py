@@ -80,7 +80,7 @@ def test_calls_start_from_rest_unless_told_to_keep_state() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
-@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("steps", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_compiled_equals_eager(steps: int) -> None:
     generator = torch.Generator().manual_seed(steps)
     x = 2 * torch.randn(steps, 3, 4, 5, generator=generator)
