@@ -8,6 +8,7 @@ from functools import partial
 from importlib.util import find_spec
 
 import pytest
+from run_process import PLUGIN, start
 
 from robustbench_snn import RunConfig, make_spec, runner
 from robustbench_snn.config import CLEAN
@@ -17,7 +18,6 @@ from robustbench_snn.executors.cluster import on_ray
 from robustbench_snn.executors.processes import processes
 from robustbench_snn.store import Results
 from robustbench_snn.worker import Worker
-from run_process import PLUGIN, start
 
 # They start processes of their own, so one of them at a time.
 pytestmark = pytest.mark.xdist_group("executors")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from run_process import PLUGIN, start
 
 from robustbench_snn.run import main
-from run_process import PLUGIN, start
 
 pytestmark = pytest.mark.xdist_group("resume")
 N_FILES = 16  # 2 models x 4 shards x 2 attacks
