@@ -73,6 +73,47 @@ def test_the_source_of_an_attack_from_a_plugin_is_in_its_key(tmp_path, monkeypat
     assert {name for name in first if first[name] != second[name]} == {"attack_source"}
 
 
+def test_keys_of_attacks_hold_version_device_and_precision(monkeypatch):
+    config = RunConfig(("m.d",), ())
+
+    def key(config=config, spec=PGD, device="cpu"):
+        return content_key(key_content(config, MODEL, DATA, SHARD, spec, device))
+
+    keys = [
+        key(),
+        key(device="cuda"),
+        key(replace(config, fast="early-stop")),
+        key(replace(config, fast="bf16")),
+        key(replace(config, seed=1)),
+        *(
+            content_key(key_content(config, model, DATA, SHARD, PGD, "cpu"))
+            for model in OTHER_MODELS
+        ),
+        *(content_key(key_content(config, MODEL, data, SHARD, PGD, "cpu")) for data in OTHER_DATA),
+        *(
+            content_key(key_content(config, MODEL, DATA, shard, PGD, "cpu"))
+            for shard in OTHER_SHARDS
+        ),
+    ]
+    monkeypatch.setattr("robustbench_snn.plan.EVALUATION_VERSION", 999)
+    keys.append(key())
+    monkeypatch.setattr("robustbench_snn.plan.SCHEMA_VERSION", 999)
+    keys.append(key())
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "matters"), [("pdsg:over=batch", True), ("pdsg:over=sample", False)]
+)
+def test_an_estimator_over_the_batch_has_its_size_in_the_key(estimator, matters):
+    spec = make_spec("apgd", {"estimator": estimator})
+    contents = [
+        key_content(RunConfig((), (), batch_size=size), MODEL, DATA, SHARD, spec, "cpu")
+        for size in (7, 64)
+    ]
+    assert (contents[0] != contents[1]) == matters
+
+
 def explain_key(model=MODEL, data=DATA, shard=SHARD, kind="rate", measure="maps", **changes):
     given = {name: changes.pop(name) for name in ("change", "control") if name in changes}
     run = {name: changes.pop(name) for name in ("seed", "device", "batch_size") if name in changes}
