@@ -19,9 +19,8 @@ _MOST_WORKERS = 8
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Workers of ``-n auto``: one per core, as long as they fit into memory."""
-    from robustbench_snn.executors.processes import cores
-
-    return min(cores(), _MOST_WORKERS)
+    allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
+    return min(len(allowed), _MOST_WORKERS)
 
 
 def pytest_collection_finish() -> None:
