@@ -105,12 +105,15 @@ def write_shard(root: str | Path, key: str, row: Mapping[str, Any], layout: Layo
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return path
 
 
-def _sync_folder(folder: Path) -> None:
-    # Without this the rename itself may be lost in a power cut; not every system can do it.
+def sync_folder(folder: Path) -> None:
+    """Put the names of files in ``folder`` on the disk, where the system can do that.
+
+    Without it a rename itself may be lost in a power cut.
+    """
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Tests run side by side, one per core: threads of their own would only be in the way.
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+_MOST_WORKERS = 8
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Workers of ``-n auto``: one per core, as long as they fit into memory."""
+    allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
+    return min(len(allowed), _MOST_WORKERS)
+
+
+def pytest_collection_finish() -> None:
+    """Keep the memory probe's garbage collections from walking through what imports made."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -51,7 +51,18 @@ def opened(name: str) -> ModelAdapter:
     return model
 
 
-@pytest.mark.parametrize("name", [n for n in MODELS.names() if n not in FETCHED[1:]])
+def one_of_each_kind() -> list[object]:
+    """All registered models; of each family and data set the default tier takes one."""
+    seen: set[tuple[str, str]] = set()
+    found = []
+    for name in [n for n in MODELS.names() if n not in FETCHED[1:]]:
+        kind = (name.partition("-")[0], model_card(name).dataset)
+        found.append(pytest.param(name, marks=[pytest.mark.slow] if kind in seen else []))
+        seen.add(kind)
+    return found
+
+
+@pytest.mark.parametrize("name", one_of_each_kind())
 def test_every_registered_model_conforms(name: str) -> None:
     model = opened(name)
     shipped = name in SHIPPED and model.card.dataset == "digit-scenes"

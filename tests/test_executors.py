@@ -1,16 +1,14 @@
 """Wherever tasks are evaluated, results are the same; dead workers cost time and nothing else."""
 
-import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
+from run_process import PLUGIN, start
 
 from robustbench_snn import RunConfig, make_spec, runner
 from robustbench_snn.config import CLEAN
@@ -21,13 +19,14 @@ from robustbench_snn.executors.processes import processes
 from robustbench_snn.store import Results
 from robustbench_snn.worker import Worker
 
-ROOT = Path(__file__).resolve().parent.parent
-PLUGIN = str(Path(__file__).parent / "tiny_models.py")
+# They start processes of their own, so one of them at a time.
+pytestmark = pytest.mark.xdist_group("executors")
+
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
-SPREAD = [
-    pytest.param(partial(processes, workers=2), id="processes"),
-    pytest.param(partial(on_ray, workers=2), id="ray", marks=needs_ray),
-]
+PROCESSES = pytest.param(partial(processes, workers=2), id="processes")
+RAY = partial(on_ray, workers=2)
+SPREAD = [PROCESSES, pytest.param(RAY, id="ray", marks=needs_ray)]
+SPREAD_SLOWLY = [PROCESSES, pytest.param(RAY, id="ray", marks=(needs_ray, pytest.mark.slow))]
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def config(tmp_path):
         batch_size=8,
         shard_size=16,
         out=str(tmp_path / "out"),
-        plugins=(PLUGIN,),
+        plugins=(str(PLUGIN),),
         device="cpu",
     )
 
@@ -71,7 +70,7 @@ def test_two_workers_equal_one_process_even_if_one_is_killed(
     assert [row["started_at"] for row in again] == [row["started_at"] for row in rows]
 
 
-@pytest.mark.parametrize("executor", SPREAD)
+@pytest.mark.parametrize("executor", SPREAD_SLOWLY)
 def test_a_task_that_kills_every_worker_is_a_failed_shard(config, tmp_path, monkeypatch, executor):
     deadly = tmp_path / "deadly"
     monkeypatch.setenv("TINY_DEADLY", str(deadly))
@@ -83,7 +82,7 @@ def test_a_task_that_kills_every_worker_is_a_failed_shard(config, tmp_path, monk
     assert row["worker_retries"] == 2
 
 
-@pytest.mark.parametrize("executor", SPREAD)
+@pytest.mark.parametrize("executor", SPREAD_SLOWLY)
 def test_mistakes_in_the_request_come_through(config, monkeypatch, executor):
     monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: None)
     worker = Worker(config, "test")
@@ -93,6 +92,7 @@ def test_mistakes_in_the_request_come_through(config, monkeypatch, executor):
         list(executor(tasks, worker, lambda cells, done: None))
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_the_process_alone(config):
     ballast = bytearray(b"x" * 700_000_000)
     one = replace(config, models=("tiny-a.test",), attacks=(CLEAN,), n=16)
@@ -100,6 +100,7 @@ def test_peak_memory_is_that_of_the_process_alone(config):
     assert 50_000_000 < row["peak_memory_bytes"] < len(ballast)
 
 
+@pytest.mark.slow
 def test_ticks_reach_the_driver(config):
     heard = []
 
@@ -138,28 +139,24 @@ def alive(pid):
     return done.stdout.strip()[:1] not in ("", "Z")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+POLITE = [pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGINT, signal.SIGTERM)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, *POLITE])
 def test_no_worker_outlives_the_run(tmp_path, number):
-    words = ["--plugin", PLUGIN, "--model", "tiny-a.test", "--n", "64", "--shard-size", "8"]
-    words += ["--executor", "processes", "--workers", "2", "--out", str(tmp_path / "out")]
-    run = subprocess.Popen(
-        [sys.executable, "-m", "robustbench_snn.run", "--device", "cpu", *words],
-        cwd=ROOT,
-        env=os.environ | {"TINY_DELAY": "0.2", "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    words = ["--model", "tiny-a.test", "--n", "64", "--shard-size", "8", "--device", "cpu"]
+    words += ["--attack", "pgd", "--steps", "3", "--out", tmp_path / "out"]
+    run = start([*words, "--executor", "processes", "--workers", "2"], delay=0.2)
     while not list(tmp_path.rglob("*.parquet")):
         assert run.poll() is None, run.stderr.read()
         time.sleep(0.05)
     started = children(run.pid)
     assert len(started) >= 2
     run.send_signal(number)
-    _, stderr = run.communicate(timeout=60)
+    _, stderr = run.communicate(timeout=600)
     assert run.returncode == (-number if number == signal.SIGKILL else 130)
     assert "Traceback" not in stderr
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while any(alive(pid) for pid in started):
         assert time.monotonic() < deadline, "a worker is still there"
         time.sleep(0.05)

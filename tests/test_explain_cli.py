@@ -47,6 +47,10 @@ Spi = named(adapters.SpiLiFormerAdapter, "spiliformer-tiny.digit-scenes", {FEEDB
 """
 
 
+# One worker makes the results that all tests here read.
+pytestmark = pytest.mark.xdist_group("explain")
+
+
 @pytest.fixture(scope="module")
 def plugin(tmp_path_factory):
     path = tmp_path_factory.mktemp("plugin") / "lively_models.py"
@@ -293,9 +297,9 @@ assert "torch" not in sys.modules
 @pytest.mark.parametrize(
     ("name", "tiles", "rule"),
     [
-        ("figure1a", 16, "drawn from the outcomes"),
+        pytest.param("figure1a", 16, "drawn from the outcomes", marks=pytest.mark.slow),
         ("figure4", 18, "best, median and worst"),
-        ("figure5", 16, "drawn at random"),
+        pytest.param("figure5", 16, "drawn at random", marks=pytest.mark.slow),
     ],
 )
 def test_figures_draw_what_is_stored_without_torch(measured, tmp_path, name, tiles, rule):

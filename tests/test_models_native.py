@@ -11,7 +11,7 @@ from robustbench_snn.attacks.base import cross_entropy_gradient
 from robustbench_snn.data import load_dataset
 from robustbench_snn.models import native, neuron
 from robustbench_snn.models.native_layers import frozen
-from robustbench_snn.models.neuron import LIF, FusedLIF
+from robustbench_snn.models.neuron import LIF
 from robustbench_snn.models.spiking import conv3, fire, over_time, pool
 
 needs_compiler = pytest.mark.skipif(
@@ -132,33 +132,3 @@ def test_a_changed_norm_is_asked_again():
     assert not torch.equal(frozen(bn)[1], first[1])
     assert frozen(bn.train()) is None
     assert frozen(nn.BatchNorm2d(8).eval()) is None  # its weights want gradients
-
-
-def test_without_a_compiler_the_eager_layer_is_used(backend, monkeypatch, tmp_path):
-    monkeypatch.setattr(native, "compiler", lambda: None)
-    assert native.build(tmp_path) is None
-    monkeypatch.setattr(native, "library", lambda: None)
-    backend("native")
-    x = torch.randn(2, 4, 16)
-    assert torch.equal(LIF()(x), FusedLIF.apply(x, 2.0, 1.0, 4.0))
-
-
-def test_a_compiler_that_fails_leaves_nothing_behind(monkeypatch, tmp_path):
-    monkeypatch.setattr(native, "compiler", lambda: "false")
-    assert native.build(tmp_path / "cache") is None
-    assert list(tmp_path.rglob("*.so")) == []
-
-
-@needs_compiler
-def test_a_layer_that_is_off_by_a_bit_is_not_used(monkeypatch, tmp_path):
-    wrong = tmp_path / "lif.cpp"
-    text = native.SOURCE.read_text()
-    wrong.write_text(text.replace("const V half = all(0.5f);", "const V half = all(0.5000001f);"))
-    monkeypatch.setattr(native, "SOURCE", wrong)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native.library.cache_clear()
-    try:
-        assert native.library() is None
-        assert len(list(tmp_path.rglob("*.so"))) == 1
-    finally:
-        native.library.cache_clear()

@@ -80,7 +80,7 @@ def test_calls_start_from_rest_unless_told_to_keep_state() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
-@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("steps", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_compiled_equals_eager(steps: int) -> None:
     generator = torch.Generator().manual_seed(steps)
     x = 2 * torch.randn(steps, 3, 4, 5, generator=generator)
@@ -96,6 +96,30 @@ def test_compiled_equals_eager(steps: int) -> None:
     assert torch.allclose(eager[1], compiled[1], rtol=1e-5, atol=1e-7)
     assert half.dtype == torch.bfloat16
     assert torch.equal(half, LIF()(x.bfloat16()))
+
+
+def test_a_compiler_that_fails_is_one_line_and_the_eager_layer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(graph: object, inputs: object) -> None:
+        raise OSError("no headers")
+
+    from robustbench_snn.models import compiled
+
+    stuck = torch.compile(compiled.charge_and_fire, backend=broken)
+    monkeypatch.setattr(compiled, "_forward", stuck)
+    x = 2 * torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    weight = torch.ones_like(x)
+    eager = run(LIF(), x, weight)
+    use("compiled")
+    try:
+        fallen = [run(LIF(), x, weight) for _ in range(2)]
+    finally:
+        use("eager")
+    assert all(torch.equal(a, b) for pair in fallen for a, b in zip(pair, eager, strict=True))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("note: eager neuron layers are used, more slowly: ")
+    assert "no headers" in line
 
 
 def test_unknown_backend_is_refused() -> None:

@@ -1,31 +1,23 @@
 """A run that is killed goes on where it was, and ends as if nothing had happened."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
+from run_process import PLUGIN, start
 
-ROOT = Path(__file__).resolve().parent.parent
-PLUGIN = Path(__file__).parent / "tiny_models.py"
+from robustbench_snn.run import main
+
+pytestmark = pytest.mark.xdist_group("resume")
 N_FILES = 16  # 2 models x 4 shards x 2 attacks
 
 
-def start(out, delay):
-    words = ["--plugin", PLUGIN, "--model", "tiny-a.test", "--model", "tiny-b.test"]
-    words += ["--attack", "fgsm", "--attack", "pgd", "--steps", "3", "--n", "32"]
-    words += ["--shard-size", "8", "--device", "cpu", "--out", out]
-    return subprocess.Popen(
-        [sys.executable, "-m", "robustbench_snn.run", *map(str, words)],
-        cwd=ROOT,
-        env=os.environ | {"TINY_DELAY": str(delay), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def words(out):
+    named = ["--model", "tiny-a.test", "--model", "tiny-b.test", "--n", "32", "--shard-size", "8"]
+    attacks = ["--attack", "fgsm", "--attack", "pgd", "--steps", "3"]
+    return [*named, *attacks, "--device", "cpu", "--out", str(out)]
 
 
 def files(out):
@@ -48,22 +40,26 @@ def table(stdout):
 
 def interrupt(out, number, count):
     """Start a slow run, send ``number`` when ``count`` files are there; its outputs."""
-    process = start(out, delay=0.1)
+    process = start(words(out), delay=0.1)
     wait_for_files(process, out, count)
     process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=600)
     assert count <= len(files(out)) < N_FILES
     return process.returncode, stdout, stderr
 
 
-def finish(out):
-    process = start(out, delay=0)
-    stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 0, stderr
-    return stdout, stderr
+@pytest.fixture
+def finish(capsys):
+    """Runs the same to its end in this process: its outputs."""
+
+    def run(out):
+        assert main(["--plugin", str(PLUGIN), *words(out)]) == 0
+        return capsys.readouterr()
+
+    return run
 
 
-def test_kill_9_loses_only_the_shard_in_flight(tmp_path):
+def test_kill_9_loses_only_the_shard_in_flight(tmp_path, finish):
     code, stdout, _ = interrupt(tmp_path / "killed", signal.SIGKILL, 3)
     assert code == -signal.SIGKILL
     assert table(stdout) == []
@@ -93,7 +89,7 @@ def test_interrupt_says_how_to_go_on(tmp_path):
         assert leftovers == []
 
 
-def test_a_torn_file_is_computed_again(tmp_path):
+def test_a_torn_file_is_computed_again(tmp_path, finish):
     whole, _ = finish(tmp_path)
     victim = sorted(files(tmp_path))[0]
     victim.write_bytes(victim.read_bytes()[:100])

@@ -60,6 +60,15 @@ def test_norms(norm, size):
     assert outside.within.any() == (norm == "none")
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0", "none"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_is_in_no_budget(norm, value):
+    found = CLEAN_IMAGES.clone()
+    found[1, 0, 0, 0] = value
+    measured = measure(Brightness(), CLEAN_IMAGES, found, LABELS, Budget(norm, 4.0, None))
+    assert measured.within.tolist() == [True, False, True, True]
+
+
 def test_rounding_of_float32_is_forgiven():
     x = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     y = torch.zeros(64, dtype=torch.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,9 @@ from robustbench_snn.training.recipe import Recipe, recipe_from
 from robustbench_snn.training.trainer import Trainer
 from robustbench_snn.weights import file_sha256
 
+# One worker trains what several tests here read.
+pytestmark = pytest.mark.xdist_group("train")
+
 SHIPPED = Path(train_module.__file__).parent / "checkpoints"
 NAME = "sdt-tiny.digit-scenes"
 QUICK = ["--n", "192", "--batch-size", "32", "--one-step", "0.5", "--threads", "1"]
@@ -33,9 +37,16 @@ def command(out: Path, *more: str) -> int:
     return main(["--model", NAME, "--out", str(out), *QUICK, *more])
 
 
-def test_card_log_and_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command(tmp_path, "--epochs", "2") == 0
-    folder = tmp_path / NAME
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two epochs leave behind."""
+    out = tmp_path_factory.mktemp("trained")
+    assert command(out, "--epochs", "2") == 0
+    return out
+
+
+def test_card_log_and_weights(trained: Path) -> None:
+    folder = trained / NAME
     card = json.loads((folder / f"{NAME}.json").read_text())
     assert card["clean"]["n"] == 1000
     low, high = card["clean"]["interval_95"]
@@ -46,13 +57,14 @@ def test_card_log_and_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert [row["time_steps"] for row in rows] == ["1", "2"]
     model = load_model(NAME, weights=str(folder / f"{NAME}.safetensors"))
     assert model.weights_sha256 == card["sha256"]
-    assert "clean accuracy" in capsys.readouterr().out
 
 
 def test_interrupted_training_ends_in_the_same_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert command(tmp_path / "whole", "--epochs", "2") == 0
     original = Trainer.one_epoch
 
     def die_in_second(self: Trainer, tick: object) -> tuple[float, float]:
@@ -64,13 +76,17 @@ def test_interrupted_training_ends_in_the_same_weights(
     assert command(tmp_path / "cut", "--epochs", "2") == 130
     monkeypatch.setattr(Trainer, "one_epoch", original)
     assert command(tmp_path / "cut", "--epochs", "2") == 0
-    whole, cut = (load_file(tmp_path / d / NAME / f"{NAME}.safetensors") for d in ("whole", "cut"))
+    assert "clean accuracy" in capsys.readouterr().out
+    folders = (trained, tmp_path / "cut")
+    whole, cut = (load_file(folder / NAME / f"{NAME}.safetensors") for folder in folders)
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
 
 
-def test_other_settings_do_not_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command(tmp_path, "--epochs", "1") == 0
-    assert command(tmp_path, "--epochs", "1", "--lr", "0.1") == 2
+def test_other_settings_do_not_resume(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    assert command(tmp_path, "--epochs", "2", "--lr", "0.1") == 2
     assert "other settings (lr)" in capsys.readouterr().err
 
 

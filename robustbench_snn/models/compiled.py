@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._dynamo import config
+from torch._dynamo.exc import BackendCompilerFailed
 from torch.autograd import Function
+
+from robustbench_snn.models import neuron
 
 
 def charge_and_fire(x: Tensor, leak: float, threshold: float) -> tuple[Tensor, Tensor]:
@@ -63,3 +67,14 @@ class CompiledLIF(Function):
         (charged,) = ctx.saved_tensors
         flat = grads[0].contiguous().view(grads[0].shape[0], -1)
         return _backward(flat, charged, *ctx.constants).view(grads[0].shape), None, None, None
+
+
+def compiled_or_eager(x: Tensor, tau: float, threshold: float, alpha: float) -> Tensor:
+    """``CompiledLIF``; where it cannot be compiled, one line says so and ``FusedLIF`` goes on."""
+    try:
+        return CompiledLIF.apply(x, tau, threshold, alpha)
+    except BackendCompilerFailed as error:
+        neuron.use("eager")
+        why = str(error.inner_exception).strip().partition("\n")[0]
+        print(f"note: eager neuron layers are used, more slowly: {why}.", file=sys.stderr)
+        return neuron.FusedLIF.apply(x, tau, threshold, alpha)

@@ -76,9 +76,9 @@ class LIF(neuron.LIFNode):
                 if fits(x_seq, self.tau):
                     return NativeLIF.apply(x_seq, self.v_threshold, alpha, native, None)
             if _active[0] == "compiled":
-                from robustbench_snn.models.compiled import CompiledLIF
+                from robustbench_snn.models.compiled import compiled_or_eager
 
-                return CompiledLIF.apply(x_seq, self.tau, self.v_threshold, alpha)
+                return compiled_or_eager(x_seq, self.tau, self.v_threshold, alpha)
             return FusedLIF.apply(x_seq, self.tau, self.v_threshold, alpha)
         spikes = super().multi_step_forward(x_seq, *args, **kwargs)
         if not self.keep_state:

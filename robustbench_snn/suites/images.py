@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_snn.errors import UsageError
+from robustbench_snn.store import sync_folder
 
 FOLDER = "adversarial"
 
@@ -66,6 +67,7 @@ def write_images(
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, target)
+    sync_folder(target.parent)
     return hashlib.sha256(content).hexdigest()
 
 
