@@ -184,6 +184,12 @@ def _how(group: Any) -> None:
     group.add_argument(
         "--shard", metavar="I/N", help="part I of N of the work, for schedulers; then merge"
     )
+    group.add_argument(
+        "--keep-older",
+        action="store_true",
+        help="take results on disk that another version of this package's source computed; they "
+        "are computed again otherwise",
+    )
     group.add_argument("--quiet", action="store_true", help="print the final table only")
 
 
@@ -247,6 +253,8 @@ def _overrule(settings: dict[str, Any], found: argparse.Namespace) -> dict[str, 
         settings["models"] = found.model
     if found.corruption:
         settings["corruptions"] = found.corruption
+    if found.keep_older:
+        settings["keep_older"] = True
     plain = ("dataset", "split", "data_dir", "weights", "device", "out", "severity")
     for key in (*plain, *EXECUTION_TEXTS, *CORRUPTION_TEXTS):
         if getattr(found, key) is not None:

@@ -50,9 +50,22 @@ def load_weights(model: ModelAdapter, source: str | None = None, ema: bool = Fal
             f"says {expected[:12]}…: the file is damaged or another; fetch it again."
         )
     state = model.state_dict_map(read_state_dict(path, ema))
+    if file_sha256(path) != found:
+        raise UsageError(f"weights '{path}' changed while they were read: run the command again.")
     check_fit(model, state, path)
     model.net.load_state_dict(state, strict=True)
     model.weights_sha256 = found
+
+
+def state_sha256(model: ModelAdapter) -> str:
+    """The checkpoint's sha256; ``untrained:`` and a hash over all tensors where there is none."""
+    if model.weights_sha256 != "untrained":
+        return model.weights_sha256
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return f"untrained:{digest.hexdigest()}"
 
 
 def locate(source: str) -> Path:
