@@ -45,6 +45,13 @@ def model_card(name: str) -> ModelCard:
     return MODELS.get(name).card
 
 
+def is_foreign(name: str) -> bool:
+    """Whether a registered model is defined outside this package."""
+    adapter = MODELS.get(name).adapter
+    home = adapter if isinstance(adapter, str) else adapter.__module__
+    return str(home).partition(".")[0] != __name__.partition(".")[0]
+
+
 def register(card: ModelCard, adapter: Any) -> None:
     """Make ``card.name`` known; a shipped checkpoint of that name becomes its default weights.
 

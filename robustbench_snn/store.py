@@ -316,24 +316,26 @@ class Results:
         """One row per sample of every finished shard.
 
         Scalar columns are repeated; ``correct_clean`` and ``correct_adv`` become booleans of the
-        sample. Where shards overlap, each sample is kept once, the exact one rather than one of a
-        faster path.
+        sample. Where shards overlap, each sample is kept once. Rows of a faster path are left
+        out where the same attack was run exactly, on however few samples.
         """
         import numpy as np
 
         frame = self.frame().drop(columns=["n", "correct_clean", "correct_adv"])
-        # Of the same samples those of the exact path are kept.
-        exact = frame["precision"].fillna("float32") == "float32"
-        frame = frame.loc[exact.sort_values(ascending=False, kind="stable").index]
-        coupled = frame["flags"].map(lambda flags: bool(COUPLED & set(flags)))
+        coupled = frame["flags"].map(is_coupled)
         question = frame[[*IDENTIFYING, "attack", "attack_params"]].copy()
         question["batch_size"] = frame["batch_size"].where(coupled)
         groups = question.groupby(list(question), dropna=False, sort=False).ngroup()
+        # One accuracy is never of both: a faster path counts where the exact one was not run.
+        exact = frame["precision"].fillna("float32") == "float32"
+        kept = exact | ~exact.groupby(groups).transform("any")
+        frame, groups = frame[kept], groups[kept]
         counts = frame["sample_ids"].map(len).to_numpy(dtype=np.int64)
         rows = np.repeat(np.arange(len(frame)), counts)
         wide = frame.drop(columns=list(SAMPLES)).iloc[rows].reset_index(drop=True)
         for name in SAMPLES:
-            parts = frame[name].tolist()
+            lists = zip(frame[name], counts, strict=True)
+            parts = [np.full(n, np.nan) if one is None else np.asarray(one) for one, n in lists]
             wide[name] = np.concatenate(parts) if parts else np.zeros(0)
         wide["correct_clean"] = wide["pred_clean"] == wide["labels"]
         wide["correct_adv"] = wide["pred_adv"] == wide["labels"]
@@ -342,6 +344,11 @@ class Results:
         return wide[[name for name in self._table.column_names if name in wide]].reset_index(
             drop=True
         )
+
+
+def is_coupled(flags: Any) -> bool:
+    """Whether the flags of a row say that its numbers depend on the batch size."""
+    return flags is not None and bool(COUPLED & set(flags))
 
 
 def _files(root: str | Path) -> Iterator[Path]:

@@ -170,3 +170,35 @@ def test_every_command_refuses_such_a_name_at_the_start(command, words, tmp_path
     assert main([named.get(word, word) for word in words]) == 2
     assert "model name '../up.test' cannot name a folder" in capsys.readouterr().err
     assert not os.path.exists(tmp_path / "out")
+
+
+def test_a_transfer_source_from_a_plugin_is_keyed_by_weights_and_code(tmp_path):
+    import sys
+
+    from robustbench_snn.attacks.transfer import load_source
+    from robustbench_snn.catalogue import load_plugin
+    from robustbench_snn.source_code import _foreign
+
+    for folder, tail in (("a", ""), ("b", " * 2"), ("c", "")):
+        (tmp_path / folder).mkdir()
+        text = MIXING.format(name=f"source-{folder}", tail=tail)
+        seed = "manual_seed(1)" if folder == "c" else "manual_seed(0)"
+        path = tmp_path / folder / "source.py"
+        path.write_text(text.replace("manual_seed(0)", seed))
+        load_plugin(str(path))
+    given = [make_spec("transfer", {"source": f"source-{name}.test"}) for name in "abc"]
+    hashes = {str(spec.params["source"]).partition("@")[2] for spec in given}
+    assert len(hashes) == 3
+    assert "untrained" not in hashes
+    source = str(given[0].params["source"])
+    assert make_spec("transfer", {"source": source}) == given[0]
+    assert load_source(source, "cpu").card.name == "source-a.test"
+    with pytest.raises(UsageError, match="asks for weights and code"):
+        make_spec("transfer", {"source": "source-a.test@untrained"})
+    # The same plug-in after an edit, as a process that starts later sees it.
+    module = type(load_source(source, "cpu")).__module__
+    Path(sys.modules[module].__file__).write_text("# edited")
+    _foreign.cache_clear()
+    load_source.cache_clear()
+    with pytest.raises(UsageError, match=r"transfer source 'source-a.test' changed on disk"):
+        load_source(source, "cpu")
