@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import socket
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from robustbench_snn.errors import StorageError
@@ -47,6 +47,24 @@ def replace_file(path: Path, content: bytes) -> None:
             "make room, or mend the folder, and the same command goes on."
         ) from error
     _sync_folder(path.parent)
+
+
+def confined(root: str | Path, place: str) -> Path | None:
+    """``place`` below ``root``; None where it is not below it, or a link leads there.
+
+    Args:
+        root: a folder; it may be a link itself.
+        place: a relative path with slashes, as a row states it.
+    """
+    parts = PurePosixPath(place).parts
+    if not parts or place.startswith("/") or "\\" in place or "\0" in place or ".." in parts:
+        return None
+    path = Path(root)
+    for part in parts:
+        path = path / part
+        if path.is_symlink():
+            return None
+    return path
 
 
 def _free(path: Path) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_snn.errors import UsageError
-from robustbench_snn.row_files import replace_file
+from robustbench_snn.row_files import confined, replace_file
 from robustbench_snn.store import folder_name
 
 FOLDER = "adversarial"
@@ -66,7 +66,9 @@ def write_images(
 
 def is_stored(root: str | Path, path: str, sha256: str | None) -> bool:
     """Whether a file of images is there and, where its sha256 is known, undamaged."""
-    target = Path(root, path)
+    target = confined(root, path)
+    if target is None:
+        return False
     try:
         with target.open("rb") as file:
             return sha256 is None or hashlib.file_digest(file, "sha256").hexdigest() == sha256
@@ -83,14 +85,16 @@ def read_images(root: str | Path, path: str, sha256: str | None = None) -> Image
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    target = Path(root, path)
+    target = confined(root, path)
     try:
-        content = target.read_bytes()
+        content = b"" if target is None else target.read_bytes()
     except OSError:
+        target = None
+    if target is None:
         raise UsageError(
             f"adversarial images '{path}' are not in '{root}': copy the folder '{FOLDER}' along "
             "with the results, or run the suite again."
-        ) from None
+        )
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise UsageError(
             f"adversarial images '{path}' are not those that were stored (their sha256 differs): "
