@@ -120,9 +120,7 @@ def _copy_images(out: Path, folder: Path, place: str, sha256: str) -> None:
     if not (place.startswith(f"{FOLDER}/") and place.endswith(".safetensors")) or not (
         source and target
     ):
-        raise _SkippedError(
-            f"its images lie at '{place}', outside the folder of images"
-        )
+        raise _SkippedError(f"its images lie at '{place}', outside the folder of images")
     if is_stored(out, place, sha256):
         return
     try:
