@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import multiprocessing
 import re
 import sys
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from typing import Any
 from robustbench_snn.card import Checkpoint, ModelCard, Preprocess, Reported
 from robustbench_snn.errors import UsageError
 from robustbench_snn.registry import Registry
+from robustbench_snn.source_code import foreign_source_sha256, note_brought_in
 
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
@@ -62,9 +64,35 @@ def model_card(name: str) -> ModelCard:
     return MODELS.get(name).card
 
 
+def is_foreign(name: str) -> bool:
+    """Whether a registered model is defined outside this package."""
+    adapter = MODELS.get(name).adapter
+    home = adapter if isinstance(adapter, str) else adapter.__module__
+    return str(home).partition(".")[0] != __name__.partition(".")[0]
+
+
 def register(card: ModelCard, adapter: Any) -> None:
-    """Make ``card.name`` known; a shipped checkpoint of that name becomes its default weights."""
+    """Make ``card.name`` known; a shipped checkpoint of that name becomes its default weights.
+
+    Raises:
+        UsageError: the name is taken, or cannot be the name of a folder.
+    """
+    check_name(card.name)
     MODELS.add(card.name, Entry(with_shipped_weights(card), adapter))
+
+
+def check_name(name: str) -> None:
+    """Make sure that a model's name can name a folder of results, and no folder above it.
+
+    Raises:
+        UsageError: it holds something else than letters, digits and ``. _ + -``, or begins
+            with none of the first two.
+    """
+    if not re.fullmatch(r"[^\W_][\w.+-]*", name) or ".." in name:
+        raise UsageError(
+            f"model name {name!r} cannot name a folder of results: use letters, digits and "
+            "'.', '_', '+', '-', begin with a letter or digit, and leave '..' out."
+        )
 
 
 def with_shipped_weights(card: ModelCard) -> ModelCard:
@@ -97,7 +125,7 @@ def load_plugin(path: str) -> list[str]:
     if not file.is_file():
         raise UsageError(f"plugin '{path}' was asked for, but there is no such file.")
     name = "robustbench_snn_plugin_" + hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
-    module = sys.modules.get(name) or _import_file(name, file)
+    module = sys.modules.get(name) or _import_plugin(name, file)
     from robustbench_snn.adapter import ModelAdapter
 
     found = [
@@ -116,6 +144,17 @@ def load_plugin(path: str) -> list[str]:
         if value.card.name not in MODELS.names():
             register(value.card, value)
     return [value.card.name for value in found]
+
+
+def _import_plugin(name: str, file: Path) -> Any:
+    """Run the file; say so before, and hash what it consists of before anything can change."""
+    if multiprocessing.parent_process() is None:
+        print(f"plug-in: runs {file.resolve()}", file=sys.stderr, flush=True)
+    before = set(sys.modules)
+    module = _import_file(name, file)
+    note_brought_in(name, set(sys.modules) - before - {name})
+    foreign_source_sha256(name)
+    return module
 
 
 def _import_file(name: str, file: Path) -> Any:

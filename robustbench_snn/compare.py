@@ -8,24 +8,22 @@ McNemar's exact test says whether the two are right equally often.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from robustbench_snn.errors import UsageError
 from robustbench_snn.registry import did_you_mean
+from robustbench_snn.store import say
+from robustbench_snn.versions import FACTS, Right, Version, choose, versions
 
 if TYPE_CHECKING:
     import numpy as np
 
 COLUMNS = ("what", "n", "A %", "B %", "A - B, points [95 % CI]", "bootstrap", "only A, only B", "p")
 BOOTSTRAPS = 10_000
-
-# Sample id to outcome.
-Right = Mapping[str, bool]
 
 
 @dataclass(frozen=True)
@@ -35,10 +33,12 @@ class Side:
     Attributes:
         name: of the model.
         right: what was measured (``pgd eps=8/255 steps=50``) to sample outcomes.
+        version: where they come from; None where they were put together by hand.
     """
 
     name: str
     right: Mapping[str, Right]
+    version: Version | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,6 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", default="results", help="results folder (results)")
     parser.add_argument("--model", help="the model to compare, where A and B are folders of many")
     parser.add_argument("--dataset", help="data set, where the results hold several")
+    for side in ("a", "b"):
+        parser.add_argument(
+            f"--{side}",
+            dest=f"only_{side}",
+            action="append",
+            default=[],
+            metavar="FACT=VALUE",
+            help=f"which version of {side.upper()}, where there are several; facts are "
+            f"{', '.join(FACTS)}; repeatable",
+        )
     parser.add_argument("--attack", help="only what starts with this, as 'pgd' or 'suite reliable'")
     options = parser.parse_args(argv)
     try:
@@ -90,113 +100,96 @@ def table(a: Side, b: Side, attack: str = "") -> str:
     return (
         f"A = {a.name}, B = {b.name}; the same samples, paired\n\n"
         + to_markdown(records, COLUMNS)
+        + "".join(f"\n{line}" for line in _incomplete(a, b, common))
         + "\np: McNemar's exact test. Intervals: Newcombe's for paired proportions; percentile "
         f"bootstrap over samples ({BOOTSTRAPS:,} draws, seed 0)."
     )
 
 
-def _some(right: Mapping[str, Right]) -> str:
+def _some(right: Iterable[str]) -> str:
     names = list(right)
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _incomplete(a: Side, b: Side, measured: Sequence[str]) -> list[str]:
+    """A sentence for each pair of numbers of samples that are not the same samples."""
+    found: dict[tuple[int, int, int], list[str]] = {}
+    for what in measured:
+        first, second = a.right[what], b.right[what]
+        both = len(first.keys() & second.keys())
+        if both < max(len(first), len(second)):
+            found.setdefault((len(first), len(second), both), []).append(what)
+    return [
+        f"A has {n} samples, B has {m}, and the {both} they share are compared: "
+        + (_some(whats) if len(whats) < len(measured) else "everywhere")
+        + "."
+        for (n, m, both), whats in found.items()
+    ]
 
 
 def sides(options: argparse.Namespace) -> tuple[Side, Side]:
     """What A and B name.
 
     Raises:
-        UsageError: neither models of the results folder nor two folders.
+        UsageError: neither models of the results folder nor two folders, several versions of one
+            model, or images of two revisions.
     """
     folders = [Path(name).is_dir() for name in (options.a, options.b)]
-    if all(folders):
-        return _from_folder(options.a, options), _from_folder(options.b, options)
-    if any(folders):
+    if any(folders) and not all(folders):
         wrong = options.b if folders[0] else options.a
         raise UsageError(f"A and B are two models or two folders, and '{wrong}' is no folder.")
-    found = outcomes(options.results, options.dataset)
-    return _named(options.a, found, options), _named(options.b, found, options)
+    roots = (options.a, options.b) if all(folders) else (options.results, options.results)
+    read = {root: versions(root, options.dataset, say) for root in dict.fromkeys(roots)}
+    names = (
+        [_only(root, read[root], options.model) for root in roots]
+        if all(folders)
+        else [options.a, options.b]
+    )
+    made = []
+    for root, name, letter in zip(roots, names, "ab", strict=True):
+        found, wanted = read[root], getattr(options, f"only_{letter}")
+        if name not in found:
+            hint = did_you_mean(name, list(found))
+            raise UsageError(f"model '{name}' has no results in '{root}': {hint}")
+        version = choose(found[name], wanted, f"--{letter}", root)
+        chosen = f" ({', '.join(wanted)})" if wanted else ""
+        place = f" in {Path(root).name}" if all(folders) else ""
+        made.append(Side(f"{name}{chosen}{place}", version.right, version))
+    _check_revisions(*made)
+    return made[0], made[1]
 
 
-def _from_folder(folder: str, options: argparse.Namespace) -> Side:
-    found = outcomes(folder, options.dataset)
-    if options.model is None and len(found) != 1:
-        raise UsageError(
-            f"'{folder}' holds {len(found)} models ({', '.join(found)}): choose with --model."
-        )
-    side = _named(options.model or next(iter(found)), found, options)
-    return Side(f"{side.name} in {Path(folder).name}", side.right)
-
-
-def _named(
-    name: str, found: Mapping[str, Mapping[str, Right]], options: argparse.Namespace
-) -> Side:
-    if name not in found:
-        raise UsageError(
-            f"model '{name}' has no results in '{options.results}': "
-            f"{did_you_mean(name, list(found))}"
-        )
-    return Side(name, found[name])
-
-
-def outcomes(root: str | Path, dataset: str | None = None) -> dict[str, dict[str, Right]]:
-    """Model to what was measured to sample outcomes, of runs and suites under ``root``.
+def outcomes(root: str | Path, dataset: str | None = None) -> dict[str, Mapping[str, Right]]:
+    """Model to what was measured to sample outcomes, where each model has one version.
 
     Raises:
-        UsageError: no such folder, no results, or results of several data sets and none named.
+        UsageError: see ``versions``; or a model has several.
     """
-    from robustbench_snn.store import Results
-    from robustbench_snn.suites.layouts import SUITES
+    found = versions(root, dataset, say)
+    return {name: choose(several, (), "", root).right for name, several in found.items()}
 
-    runs, suites = Results.load(root), Results.load(root, layout=SUITES).frame()
-    samples = runs.samples() if len(runs) else None
-    datasets = sorted({*suites["dataset"], *(samples["dataset"] if samples is not None else ())})
-    if dataset is None and len(datasets) > 1:
+
+def _only(root: str, found: Mapping[str, Sequence[Version]], named: str | None) -> str:
+    if named is None and len(found) != 1:
         raise UsageError(
-            f"'{root}' holds results on {', '.join(datasets)}: choose one with --dataset."
+            f"'{root}' holds {len(found)} models ({', '.join(found)}): choose with --model."
         )
-    wanted = dataset or next(iter(datasets), "")
-    found: dict[str, dict[str, Right]] = {}
-    if samples is not None:
-        chosen = samples[samples["dataset"] == wanted]
-        _add_runs(found, chosen)
-    # Of repeats of one suite the latest counts.
-    chosen = suites[suites["dataset"] == wanted].sort_values("started_at", kind="stable")
-    for row in chosen.to_dict("records"):
-        _add_suite(found.setdefault(row["model"], {}), row)
-    if not found:
-        raise UsageError(f"'{root}' holds no results to compare: run an evaluation first.")
-    return found
+    return named or next(iter(found))
 
 
-def _add_suite(found: dict[str, Right], row: Mapping[Any, Any]) -> None:
-    """Plain and worst case at the suite's own eps, worst case at every other eps of its curve."""
-    ids, title = list(row["sample_ids"]), f"suite {row['suite']}, eps "
-
-    def right(outcomes: Any) -> Right:
-        return dict(zip(ids, map(bool, outcomes), strict=False))
-
-    found.setdefault("clean", right(row["clean"]))
-    found[f"{title}{255 * row['eps']:g}/255, plain"] = right(row["plain"])
-    curve = {point["eps"] for point in json.loads(row["curves"])} - {0.0}
-    for eps in sorted({row["eps"], *curve}):
-        standing = row["broken_eps"][: row["n_curve"]] > eps
-        outcomes = row["robust"] if eps == row["eps"] else standing
-        found[f"{title}{255 * eps:g}/255, worst case"] = right(outcomes)
-
-
-def _add_runs(found: dict[str, dict[str, Right]], samples: Any) -> None:
-    samples = samples[samples["severity"].isna()] if "severity" in samples else samples
-    clean = samples.drop_duplicates(["model", "split", "sample_ids"])
-    for (model, split), rows in clean.groupby(["model", "split"], sort=True):
-        place = "" if split == "test" else f" on {split}"
-        right = dict(zip(rows["sample_ids"], map(bool, rows["correct_clean"]), strict=True))
-        found.setdefault(model, {})["clean" + place] = right
-    attacked = samples[samples["attack"] != "clean"]
-    for (model, split, label), rows in attacked.groupby(
-        ["model", "split", "attack_label"], sort=False
-    ):
-        place = "" if split == "test" else f" on {split}"
-        right = dict(zip(rows["sample_ids"], map(bool, rows["correct_adv"]), strict=True))
-        found[model][label + place] = right
+def _check_revisions(a: Side, b: Side) -> None:
+    """Raise UsageError where equal sample ids stand for other images."""
+    assert a.version is not None
+    assert b.version is not None
+    first, second = (side.facts["revision"] for side in (a.version, b.version))
+    if first == second:
+        return
+    about = f"A was evaluated on revision {first} of the data, B on {second}"
+    if a.version.older == b.version.older:
+        raise UsageError(
+            f"{about}, so that equal sample ids are other images: evaluate both on one of them."
+        )
+    say(f"{about}; one is of an earlier release, which formed revisions otherwise.")
 
 
 def paired(what: str, a: Right, b: Right) -> dict[str, str] | None:

@@ -65,6 +65,7 @@ class RunConfig:
         workers: processes or Ray actors; None takes one per core, or per GPU.
         ray_address: an existing Ray cluster; None starts a local one.
         shard: ``i/n``: only every n-th task, from the i-th on; None takes all.
+        keep_older: whether stored results of another version of this package's source count.
         fast: a level of ``FAST``: what attacks may do to save work at the price of other images.
     """
 
@@ -92,6 +93,7 @@ class RunConfig:
     ray_address: str | None = None
     shard: str | None = None
     fast: str = "none"
+    keep_older: bool = False
 
     def versions(self) -> list[Corruption | None]:
         """What each model sees of the data: every corrupted version, or None for the images."""

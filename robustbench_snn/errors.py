@@ -1,4 +1,4 @@
-"""The two mistakes a command reports in one sentence instead of a traceback."""
+"""The mistakes a command reports in one sentence instead of a traceback."""
 
 
 class UsageError(Exception):
@@ -10,3 +10,10 @@ class UsageError(Exception):
 
 class PreflightRefused(Exception):  # noqa: N818 - a refusal, not an error
     """A model failed a check that must hold before any attack runs; commands exit with code 4."""
+
+
+class StorageError(OSError):
+    """A result could not be written: the disk is full, read-only, or something is in the way.
+
+    What was stored before is kept; commands exit with code 3, and the same command goes on.
+    """

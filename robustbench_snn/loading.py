@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from robustbench_snn.adapter import ModelAdapter, load_model
 from robustbench_snn.card import ModelCard
 from robustbench_snn.config import RunConfig
+from robustbench_snn.conformance import batch_independent
 from robustbench_snn.data import load_dataset
 from robustbench_snn.data.base import ImageDataset
 from robustbench_snn.errors import UsageError
 from robustbench_snn.plan import ModelIdentity
-from robustbench_snn.provenance import foreign_source_sha256
+from robustbench_snn.source_code import foreign_source_sha256, own_roots
+from robustbench_snn.weights import state_sha256
 
 
 def resolve_device(text: str) -> torch.device:
@@ -90,30 +92,38 @@ def open_model(config: RunConfig, name: str, device: torch.device) -> ModelAdapt
     )
 
 
-def identify(model: ModelAdapter) -> ModelIdentity:
-    """What of ``model`` can change a number."""
+def identify(model: ModelAdapter, images: Tensor | None = None) -> ModelIdentity:
+    """What of ``model`` can change a number.
+
+    Args:
+        model: as opened.
+        images: a few of its images [B, *input_shape]; with them a plug-in's answers are asked
+            for together and one by one, so that a network that mixes its batch shows.
+    """
+    source = foreign_source_sha256(type(model))
     official = {str(found) for m in model.modules() if (found := getattr(m, "ssa_proj_lif", ""))}
     layer = "official" if "official" in official else next(iter(official), "")
     bound = model.card.max_value
     return ModelIdentity(
         name=model.card.name,
         config=model.config_json,
-        weights_sha256=_weights(model),
-        source_sha256=foreign_source_sha256(type(model)),
+        weights_sha256=state_sha256(model),
+        source_sha256=source,
         surrogate=model.surrogate,
         ssa_proj_lif=layer,
         time_steps=model.card.time_steps,
         preprocess=model.card.preprocess,
-        batch_dependent=layer == "official",
+        batch_dependent=layer == "official" or (bool(source) and _mixes(model, images)),
         clamp="[0, inf)" if bound is None else f"[0, {bound:g}]",
+        code=own_roots(type(model)),
     )
 
 
-def _weights(model: ModelAdapter) -> str:
-    if model.weights_sha256 != "untrained":
-        return model.weights_sha256
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return f"untrained:{digest.hexdigest()}"
+def _mixes(model: ModelAdapter, images: Tensor | None) -> bool:
+    if images is None or len(images) < 2:
+        return False
+    try:
+        return not batch_independent(model, images, images).passed
+    except Exception:
+        # What is wrong with the model is reported by the checks before a run.
+        return False

@@ -6,15 +6,16 @@ For runs cut in parts with ``--shard i/n`` on machines that share no disk.
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
+import hashlib
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from robustbench_snn.errors import UsageError
+from robustbench_snn.errors import StorageError, UsageError
+from robustbench_snn.row_files import confined, replace_file
 from robustbench_snn.store import check_writable, read_row
+from robustbench_snn.suites.images import FOLDER, is_stored
 
 _OUTCOME = ("pred_clean", "pred_adv", "valid")
 
@@ -38,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except StorageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     print(
@@ -50,14 +54,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def merge(out: Path, folders: Sequence[Path]) -> tuple[Counter[str], list[str]]:
     """Copy every finished result below ``folders`` to the same place below ``out``.
 
-    A failed result is copied only where there is no other of its key.
+    A failed result is copied only where there is no other of its key. Links are not followed, and
+    nothing is written outside ``out``, whatever a row says of its images.
 
     Returns:
-        (numbers of results ``copied``, ``kept``, ``failed`` and ``skipped``, a note on each
-        skipped file).
+        (numbers of results ``copied``, ``kept``, ``failed`` (of which no folder holds a finished
+        one) and ``skipped``, a note on each skipped file).
 
     Raises:
         UsageError: a folder is missing, or two folders answer the same question differently.
+        StorageError: something cannot be written.
     """
     for folder in folders:
         if not folder.is_dir():
@@ -65,44 +71,65 @@ def merge(out: Path, folders: Sequence[Path]) -> tuple[Counter[str], list[str]]:
     check_writable(out)
     counts: Counter[str] = Counter()
     notes = []
+    failed: set[Path] = set()
     for folder in folders:
         for path in sorted(folder.rglob("*.parquet")):
             if path.name.startswith("."):
                 continue
-            row = read_row(path)
-            if row is None:
+            place = path.relative_to(folder)
+            try:
+                done = _place(out, folder, place)
+            except _SkippedError as reason:
                 counts["skipped"] += 1
-                notes.append(f"skipped '{path}': not a whole results file.")
+                notes.append(f"skipped '{path}': {reason}.")
                 continue
-            counts[_place(out, folder, path, row)] += 1
+            (failed.add if done == "failed" else failed.discard)(place)
+            counts[done] += done != "failed"
+    counts["failed"] = len(failed)
     return counts, notes
 
 
-def _place(out: Path, folder: Path, path: Path, row: dict[str, object]) -> str:
-    target = out / path.relative_to(folder)
+class _SkippedError(Exception):
+    """Why a file is not copied."""
+
+
+def _place(out: Path, folder: Path, place: Path) -> str:
+    source, target = confined(folder, place.as_posix()), confined(out, place.as_posix())
+    if source is None or target is None:
+        raise _SkippedError("a link leads out of the results folder")
+    row = read_row(source)
+    if row is None:
+        raise _SkippedError("not a whole results file")
     held = read_row(target)
     if held is not None and held["status"] == "ok":
         if row["status"] == "ok" and any(held.get(k) != row.get(k) for k in _OUTCOME):
             raise UsageError(
-                f"'{path}' and '{target}' are results of the same question and differ, so one of "
+                f"'{source}' and '{target}' are results of the same question and differ, so one of "
                 "them is wrong: run both again with one version on one kind of machine."
             )
         return "kept"
-    _copy(path, target)
-    images = row.get("images")
-    if isinstance(images, str) and images and (folder / images).is_file():
-        _copy(folder / images, out / images)
+    if row.get("images"):
+        _copy_images(out, folder, str(row["images"]), str(row.get("images_sha256")))
+    replace_file(target, source.read_bytes())
     return "copied" if row["status"] == "ok" else "failed"
 
 
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+def _copy_images(out: Path, folder: Path, place: str, sha256: str) -> None:
+    """Copy the images of a row, if they are where images are and those the row speaks of."""
+    source, target = confined(folder, place), confined(out, place)
+    if not (place.startswith(f"{FOLDER}/") and place.endswith(".safetensors")) or not (
+        source and target
+    ):
+        raise _SkippedError(f"its images lie at '{place}', outside the folder of images")
+    if is_stored(out, place, sha256):
+        return
     try:
-        shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        content = source.read_bytes()
+    except OSError as error:
+        raise _SkippedError(f"its images '{place}' cannot be read ({error.strerror})") from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise _SkippedError(f"its images '{place}' are damaged or others (their sha256 differs)")
+    replace_file(target, content)
 
 
 if __name__ == "__main__":

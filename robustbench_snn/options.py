@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from robustbench_snn.attack_spec import format_param
@@ -45,6 +46,7 @@ def _first_stage() -> Parser:
     parser = Parser(add_help=False)
     parser.add_argument("--attack", action="append", default=[])
     parser.add_argument("--plugin", action="append", default=[])
+    parser.add_argument("--allow-plugins", action="store_true")
     parser.add_argument("--preset")
     parser.add_argument("--corruption", action="append", default=[])
     return parser
@@ -62,7 +64,9 @@ def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """
     first, _ = _first_stage().parse_known_args(list(argv))
     settings = read_preset(first.preset) if first.preset else {}
-    settings["plugins"] = [*settings.get("plugins", []), *first.plugin]
+    named = settings.get("plugins", [])
+    check_trusted(named, first.plugin, first.allow_plugins, f"preset '{first.preset}'")
+    settings["plugins"] = list(dict.fromkeys([*named, *first.plugin]))
     if settings["plugins"]:
         from robustbench_snn.catalogue import load_plugin
 
@@ -79,6 +83,27 @@ def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
         raise UsageError(f"unknown option '{unknown[0]}': {hint}")
     found.settings = _overrule(settings, found)
     return found
+
+
+def check_trusted(named: Sequence[str], given: Sequence[str], allowed: bool, where: str) -> None:
+    """Make sure that no file runs which only a settings file asks for.
+
+    Args:
+        named: plug-ins that the settings file names.
+        given: those on the command line.
+        allowed: whether ``--allow-plugins`` was given.
+        where: the settings file, for the message.
+
+    Raises:
+        UsageError: a plug-in is neither on the command line nor allowed.
+    """
+    known = {Path(path).resolve() for path in given}
+    for path in [] if allowed else named:
+        if Path(path).resolve() not in known:
+            raise UsageError(
+                f"{where} names the plug-in '{path}', which is code and was not run: add "
+                "--allow-plugins if you trust it, or name it with --plugin."
+            )
 
 
 def full_parser(attacks: Sequence[str]) -> Parser:
@@ -123,7 +148,14 @@ def _what(group: Any) -> None:
     )
     group.add_argument("--n", metavar="N", help="first N samples (1000, or all if fewer)")
     group.add_argument("--seed", metavar="N", help=f"seed of the attacks ({_DEFAULTS.seed})")
-    group.add_argument("--plugin", action="append", metavar="FILE", help="Python file with models")
+    group.add_argument(
+        "--plugin", action="append", metavar="FILE", help="Python file with models; it is run"
+    )
+    group.add_argument(
+        "--allow-plugins",
+        action="store_true",
+        help="run the plug-ins that --preset or --suite names",
+    )
     group.add_argument(
         "--model-arg",
         action="append",
@@ -183,6 +215,12 @@ def _how(group: Any) -> None:
     )
     group.add_argument(
         "--shard", metavar="I/N", help="part I of N of the work, for schedulers; then merge"
+    )
+    group.add_argument(
+        "--keep-older",
+        action="store_true",
+        help="take results on disk that another version of this package's source computed; they "
+        "are computed again otherwise",
     )
     group.add_argument("--quiet", action="store_true", help="print the final table only")
 
@@ -247,6 +285,8 @@ def _overrule(settings: dict[str, Any], found: argparse.Namespace) -> dict[str, 
         settings["models"] = found.model
     if found.corruption:
         settings["corruptions"] = found.corruption
+    if found.keep_older:
+        settings["keep_older"] = True
     plain = ("dataset", "split", "data_dir", "weights", "device", "out", "severity")
     for key in (*plain, *EXECUTION_TEXTS, *CORRUPTION_TEXTS):
         if getattr(found, key) is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_snn.attack_spec import AttackSpec
-from robustbench_snn.attacks.specs import attack_type, group
+from robustbench_snn.attacks.specs import BRIDGE_PREFIX, attack_type, group
 from robustbench_snn.card import Preprocess
 from robustbench_snn.config import (
     CLEAN,
@@ -22,13 +22,21 @@ from robustbench_snn.config import (
     parse_part,
     shards,
 )
+from robustbench_snn.data.catalogue import DATASETS
 from robustbench_snn.errors import UsageError
-from robustbench_snn.provenance import foreign_source_sha256
+from robustbench_snn.provenance import version_of
 from robustbench_snn.schema import SCHEMA_VERSION
-from robustbench_snn.store import shard_path, shard_state
+from robustbench_snn.source_code import (
+    foreign_source_sha256,
+    installed_version,
+    own_roots,
+    own_source_sha256,
+)
+from robustbench_snn.store import look, shard_path
 
-# Raise when a change of code can change a number that configuration and weights do not show.
+# Raise when a change of code changes numbers for sure; the source itself stands in every row.
 EVALUATION_VERSION = 1
+UNREADABLE = "is damaged, of another schema, or no results file"
 
 
 @dataclass(frozen=True)
@@ -39,13 +47,14 @@ class ModelIdentity:
         name: catalogue name.
         config: constructor arguments as canonical JSON.
         weights_sha256: of the checkpoint; ``untrained:`` and a hash when there is none.
-        source_sha256: of the plugin file that defines the class; empty for our own.
+        source_sha256: of the plug-in and all modules it brings in; empty for our own.
         surrogate: what spikes are differentiated as, for example ``sigmoid(alpha=4)``.
         ssa_proj_lif: ``per_sample`` or ``official`` where the family has the choice, else empty.
         time_steps: T of one forward pass.
         preprocess: how stored images become inputs.
         batch_dependent: whether an image's logits depend on the other images of its batch.
         clamp: the input range attacks keep to, as text.
+        code: modules of this package that define the model; no part of the content key.
     """
 
     name: str
@@ -58,6 +67,7 @@ class ModelIdentity:
     preprocess: Preprocess
     batch_dependent: bool = False
     clamp: str = "[0, 1]"
+    code: frozenset[str] = frozenset()
 
     @property
     def untrained(self) -> bool:
@@ -91,11 +101,15 @@ class DataIdentity:
 
 @dataclass(frozen=True)
 class Cell:
-    """One result to come: an attack on one shard, and the key and file it will have."""
+    """One result to come: an attack on one shard, and the key and file it will have.
+
+    ``code`` is the sha256 of the source of this package that the result depends on.
+    """
 
     spec: AttackSpec
     key: str
     path: Path
+    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -172,8 +186,29 @@ def precision(config: RunConfig, spec: AttackSpec) -> str:
 
 
 def _attack_source(spec: AttackSpec) -> str:
-    impl = "" if spec == CLEAN else attack_type(spec.name).impl
-    return "" if isinstance(impl, str) else foreign_source_sha256(impl)
+    if spec.name.startswith(BRIDGE_PREFIX):
+        return installed_version("torchattacks")
+    return "" if spec == CLEAN else foreign_source_sha256(attack_type(spec.name).impl)
+
+
+def code_sha256(
+    model: ModelIdentity, data: DataIdentity, spec: AttackSpec = CLEAN, *more: str
+) -> str:
+    """sha256 of the source of this package that decides one result.
+
+    Args:
+        model, data, spec: what is measured.
+        more: modules that measure it; ``worker`` if there are none.
+    """
+    roots = {*(more or ("worker",)), *model.code}
+    if spec != CLEAN:
+        roots |= own_roots(attack_type(spec.name).impl)
+    if "source" in spec.params:
+        roots.add("models.adapters")
+    if data.name in DATASETS.names():
+        roots |= own_roots(DATASETS.get(data.name).loader)
+    spared = "" if data.corruption is not None or more else "corruptions"
+    return own_source_sha256(roots, spared)
 
 
 def sample_count(config: RunConfig, data: DataIdentity) -> int:
@@ -268,26 +303,59 @@ def _cell(
         "stop": shard.stop,
         "key": key,
     }
-    return Cell(spec, key, shard_path(config.out, place))
+    return Cell(spec, key, shard_path(config.out, place), code_sha256(model, data, spec))
 
 
-def missing(tasks: Sequence[Task]) -> tuple[list[Task], list[str]]:
-    """The part of ``tasks`` that has no finished file yet, and a note on each unreadable file."""
+def missing(tasks: Sequence[Task], keep_older: bool = False) -> tuple[list[Task], list[str]]:
+    """The part of ``tasks`` that has no finished file yet, and a note on what was found.
+
+    Args:
+        tasks: what is asked for.
+        keep_older: whether results of another version of the source count as finished.
+    """
     left, notes = [], []
+    older: list[Path] = []
+    torches: dict[str, int] = {}
     for task in tasks:
         groups = []
-        for group_cells in task.groups:
-            states = {cell: shard_state(cell.path, cell.key) for cell in group_cells}
-            notes += [
-                f"'{cell.path}' is not a whole results file and is computed again."
-                for cell, state in states.items()
-                if state == "unreadable"
-            ]
-            groups.append(tuple(cell for cell, state in states.items() if state != "ok"))
-        todo = tuple(cells for cells in groups if cells)
-        if todo:
-            left.append(Task(task.model, task.data, task.shard, todo))
-    return left, notes
+        for cells in task.groups:
+            todo = []
+            for cell in cells:
+                state, row = look(cell.path, cell.key, code=cell.code)
+                if state == "unreadable":
+                    notes.append(f"'{cell.path}' {UNREADABLE} and is computed again.")
+                if state == "older":
+                    older.append(cell.path)
+                if state == "ok" or (state == "older" and keep_older):
+                    torch = str((row or {}).get("torch_version"))
+                    torches[torch] = torches.get(torch, 0) + 1
+                else:
+                    todo.append(cell)
+            groups.append(tuple(todo))
+        if any(groups):
+            found = tuple(cells for cells in groups if cells)
+            left.append(Task(task.model, task.data, task.shard, found))
+    return left, [*notes, *older_notes(older, keep_older), *_torch_notes(torches)]
+
+
+def older_notes(older: Sequence[Path], keep: bool) -> list[str]:
+    """One sentence on results of another version of this package's source, if there are any."""
+    if not older:
+        return []
+    what = f"{len(older)} results on disk (first: '{older[0]}') come from another version of this "
+    if keep:
+        return [what + "package's source; --keep-older takes them as they are."]
+    return [what + "package's source and are computed again; --keep-older takes them as they are."]
+
+
+def _torch_notes(found: Mapping[str, int]) -> list[str]:
+    here = version_of("torch")
+    return [
+        f"{count} results on disk were computed with torch {version}, this is {here}: rounding "
+        "may differ."
+        for version, count in found.items()
+        if version not in (here, "None", "unknown")
+    ]
 
 
 def work(cells: Sequence[Cell]) -> tuple[int, int]:

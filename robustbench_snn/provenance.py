@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import platform
 import shlex
 import subprocess
@@ -27,22 +25,8 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
 
 
-def foreign_source_sha256(kind: object) -> str:
-    """sha256 of the file that defines a class or function; empty for those of this package.
-
-    Code of a plugin can change a number, and no version names it.
-    """
-    module = getattr(kind, "__module__", "")
-    if module.partition(".")[0] == __name__.partition(".")[0]:
-        return ""
-    try:
-        source = inspect.getsourcefile(kind)  # type: ignore[arg-type]
-    except TypeError:
-        source = None
-    return hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else module
-
-
-def _version(distribution: str) -> str:
+def version_of(distribution: str) -> str:
+    """The installed version, or ``unknown``."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -64,11 +48,11 @@ def provenance() -> dict[str, Any]:
     checkout = (_ROOT / ".git").exists()
     status = _git("status", "--porcelain", "--untracked-files=no") if checkout else None
     return {
-        "package_version": _version("robustbench-snn"),
+        "package_version": version_of("robustbench-snn"),
         "git_commit": _git("rev-parse", "HEAD") if checkout else None,
         "git_dirty": None if status is None else bool(status),
-        "torch_version": _version("torch"),
-        "spikingjelly_version": _version("spikingjelly"),
+        "torch_version": version_of("torch"),
+        "spikingjelly_version": version_of("spikingjelly"),
         "python_version": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),

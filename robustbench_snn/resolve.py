@@ -23,7 +23,7 @@ from robustbench_snn.registry import did_you_mean
 
 _PLAIN = (
     *("split", "data_dir", "weights", "n", "batch_size", "shard_size", "device", "seed", "out"),
-    *("workers", *EXECUTION_TEXTS),
+    *("workers", "keep_older", *EXECUTION_TEXTS),
     *CORRUPTION_TEXTS,
 )
 

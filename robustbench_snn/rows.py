@@ -31,6 +31,7 @@ def identity(task: Task, cell: Cell, seed: int) -> Row:
         "model": model.name,
         "model_config": model.config,
         "model_source_sha256": model.source_sha256,
+        "code_sha256": cell.code or None,
         "weights_sha256": model.weights_sha256,
         "dataset": data.name,
         "dataset_source": data.source,
@@ -80,15 +81,16 @@ def flags(task: Task, cell: Cell, row: Mapping[str, Any]) -> list[str]:
     """What a reader must know before believing the row, as short words.
 
     ``untrained``: no trained weights, not a result. ``official-ssa``: logits depend on the batch
-    by the published model's design. ``norm``, ``range``: images that broke the budget or the
-    input range were not counted as successes. ``unbounded``: the attack promises no budget.
-    ``zero-grad``, ``nonfinite-grad``: gradients an attack could not follow.
-    ``fast``: found with a level of ``--fast``, so that exact attacks may find other images.
-    ``unrepeatable``: the same images gave other logits in another batch.
+    by the published model's design. ``batch-dependent``: they do so in a plug-in. ``norm``,
+    ``range``: images that broke the budget or the input range were not counted as successes.
+    ``unbounded``: the attack promises no budget. ``zero-grad``, ``nonfinite-grad``: gradients an
+    attack could not follow. ``fast``: found with a level of ``--fast``, so that exact attacks may
+    find other images. ``unrepeatable``: the same images gave other logits in another batch.
     """
     found = {
         "untrained": task.model.untrained,
         "official-ssa": task.model.ssa_proj_lif == "official",
+        "batch-dependent": task.model.batch_dependent and task.model.ssa_proj_lif != "official",
         "norm": not row["norm_ok"],
         "range": not row["range_ok"],
         "unbounded": norm_and_eps(cell)[1] is None,

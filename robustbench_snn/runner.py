@@ -12,7 +12,7 @@ from torch import Tensor
 from robustbench_snn.adapter import ModelAdapter
 from robustbench_snn.attack_spec import AttackSpec
 from robustbench_snn.card import ModelCard
-from robustbench_snn.config import CLEAN, Corruption, RunConfig
+from robustbench_snn.config import CLEAN, RunConfig
 from robustbench_snn.conformance import preflight
 from robustbench_snn.errors import PreflightRefused, UsageError
 from robustbench_snn.loading import identify
@@ -37,6 +37,11 @@ Executor = Callable[[Sequence[Task], Worker, Tick], Iterator[Row]]
 
 _PREFLIGHT_SAMPLES = 128
 _LEAST_EOT = 10
+_TOGETHER = 4
+_MIXES = (
+    "model '{}' answers an image otherwise in another batch, so its numbers hold for this "
+    "--batch-size alone, which is part of their keys."
+)
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,8 @@ def run(
     try:
         for cell in [cell for task in session.tasks for cell in task.cells]:
             if cell.key not in todo and (found := read_light(cell.path)):
+                if found["code_sha256"] != cell.code:
+                    found["flags"] = [*(found["flags"] or ()), "older-code"]
                 rows[cell.key] = found
                 shown.row(found)
         new = executor(session.todo, worker, shown.tick)
@@ -171,13 +178,12 @@ def survey(config: RunConfig, worker: Worker, run_id: str) -> Session:
     """
     models, data = [], {}
     for name in config.models:
-        model = worker.model(name)
-        models.append(identify(model))
-        data[name] = tuple(
-            data_identity(config, worker, model.card, version) for version in config.versions()
-        )
+        card = worker.model(name).card
+        data[name] = tuple(worker.identity_of(card, version) for version in config.versions())
+        models.append(identify(worker.model(name), first_images(worker, card, data[name][0])))
     tasks = part(plan(config, models, data, worker.device.type), config.shard)
-    todo, notes = missing(tasks)
+    todo, notes = missing(tasks, config.keep_older)
+    notes += [_MIXES.format(model.name) for model in models if _unannounced(model)]
     return Session(
         config=config,
         run_id=run_id,
@@ -212,30 +218,15 @@ def check_eot(name: str, config: RunConfig) -> None:
             )
 
 
-def data_identity(
-    config: RunConfig, worker: Worker, card: ModelCard, version: Corruption | None
-) -> DataIdentity:
-    """What ``card``'s model will see of the data: the images, or one corrupted version.
+def first_images(worker: Worker, card: ModelCard, data: DataIdentity) -> Tensor:
+    """The few images on which a plug-in is tried for mixing its batch, on the worker's device."""
+    opened = worker.images(card, data)
+    batch = opened.batch(range(min(_TOGETHER, len(opened))))
+    return worker.tensors(batch.x, batch.y)[0]
 
-    Raises:
-        UsageError: it cannot be opened.
-    """
-    if version is None:
-        images = worker.data(card)
-        return DataIdentity(
-            config.dataset, images.source, images.revision, config.split, len(images)
-        )
-    found = worker.corrupted(card, version)
-    return DataIdentity(
-        config.dataset,
-        found.source,
-        found.revision,
-        config.split,
-        len(found),
-        version,
-        found.corruption_source,
-        found.settings,
-    )
+
+def _unannounced(model: ModelIdentity) -> bool:
+    return model.batch_dependent and model.ssa_proj_lif != "official"
 
 
 def check_models(config: RunConfig, worker: Worker, todo: Sequence[Task]) -> None:

@@ -11,6 +11,7 @@ IDENTITY = {
     "model": "string",
     "model_config": "string",
     "model_source_sha256": "string",
+    "code_sha256": "string",
     "weights_sha256": "string",
     "dataset": "string",
     "dataset_source": "string",
@@ -97,6 +98,8 @@ PROVENANCE = {
     "platform": "string",
     "command": "string",
 }
+# What files of earlier releases may lack and still be whole.
+OPTIONAL = {"code_sha256"}
 COLUMNS: dict[str, str] = {
     **IDENTITY,
     **SAMPLES,

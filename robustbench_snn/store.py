@@ -9,20 +9,25 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Collection, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from robustbench_snn.errors import UsageError
-from robustbench_snn.schema import COLUMNS, SAMPLES, SCHEMA_VERSION
+from robustbench_snn.row_files import read_table, replace_file, sealed
+from robustbench_snn.schema import COLUMNS, OPTIONAL, SAMPLES, SCHEMA_VERSION
 
 if TYPE_CHECKING:
     import pandas as pd
 
-State = Literal["ok", "failed", "missing", "unreadable"]
+# ``older``: a whole row, but of another version of the source than the one asked for.
+State = Literal["ok", "failed", "missing", "unreadable", "older"]
 
 _KEY_DIGITS = 20
+# Flags of rows whose numbers depend on the batch size.
+COUPLED = {"official-ssa", "batch-dependent"}
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,14 @@ RUNS = Layout(COLUMNS, ("model", "dataset", "attack"), SAMPLES)
 
 def shard_path(root: str | Path, row: Mapping[str, Any], layout: Layout = RUNS) -> Path:
     """Where ``row`` lives under ``root``; needs its identity columns only."""
-    parts = [re.sub(r"[^\w.+-]+", "-", str(row[key])) for key in layout.folders]
+    parts = [folder_name(str(row[key])) for key in layout.folders]
     name = f"{row['start']:07d}-{row['stop']:07d}-{row['key'][:_KEY_DIGITS]}.parquet"
     return Path(root, *parts, name)
+
+
+def folder_name(text: str) -> str:
+    """``text`` as the name of one folder: never hidden, and never the folder above."""
+    return re.sub(r"^\.+", lambda dots: "-" * len(dots[0]), re.sub(r"[^\w.+-]+", "-", text))
 
 
 def _arrow_schema(columns: Mapping[str, str] = COLUMNS) -> Any:
@@ -79,9 +89,9 @@ def write_shard(root: str | Path, key: str, row: Mapping[str, Any], layout: Layo
 
     Raises:
         KeyError: a column that is not in the schema, or no identity.
+        StorageError: the file cannot be written.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     unknown = set(row) - set(layout.columns)
     if unknown:
@@ -90,66 +100,34 @@ def write_shard(root: str | Path, key: str, row: Mapping[str, Any], layout: Layo
         "key": key,
         "schema_version": SCHEMA_VERSION,
     }
+    table = pa.Table.from_pylist([full], schema=_arrow_schema(layout.columns))
     path = shard_path(root, full, layout)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            table = pa.Table.from_pylist([full], schema=_arrow_schema(layout.columns))
-            # Of one row, all that would be the larger part of the file.
-            pq.write_table(
-                table, file, use_dictionary=False, write_statistics=False, store_schema=False
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    # Of one row, all that would be the larger part of the file.
+    lean = {"use_dictionary": False, "write_statistics": False, "store_schema": False}
+    replace_file(path, sealed(table, **lean))
     return path
 
 
-def sync_folder(folder: Path) -> None:
-    """Put the names of files in ``folder`` on the disk, where the system can do that.
-
-    Without it a rename itself may be lost in a power cut.
-    """
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass
-    finally:
-        os.close(handle)
-
-
 def _read(path: Path, columns: list[str] | None = None, many: bool = False) -> Any:
-    """The arrow table in ``path``, or None if it is no whole parquet file of ours.
+    """The arrow table in ``path``, or None if it is no whole results file of ours.
 
     Files have one row, and only collections of them (``many``) more.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        # One row needs no thread pool, whose threads may outlive the interpreter and abort it.
-        with pq.ParquetFile(path) as file:
-            table = file.read(columns, use_threads=False)
-    except (pa.ArrowException, OSError):
-        return None
-    known = {"key", "schema_version", "status"} <= set(table.column_names)
+    table = read_table(path, columns)
+    known = table is not None and {"key", "schema_version", "status"} <= set(table.column_names)
     return table if known and (table.num_rows == 1 or (many and table.num_rows)) else None
 
 
 def read_light(path: Path, layout: Layout = RUNS) -> dict[str, Any] | None:
-    """The row in ``path`` without its per-sample lists; None if missing or unreadable."""
+    """The row in ``path`` without its per-sample lists; None if missing or unreadable.
+
+    Columns that an older file lacks are None.
+    """
     if not path.exists():
         return None
-    table = _read(path, [name for name in layout.columns if name not in layout.samples])
-    return None if table is None else dict(table.to_pylist()[0])
+    wanted = [name for name in layout.columns if name not in layout.samples]
+    table = _read(path, wanted)
+    return None if table is None else dict.fromkeys(wanted) | table.to_pylist()[0]
 
 
 def read_row(path: Path) -> dict[str, Any] | None:
@@ -158,14 +136,44 @@ def read_row(path: Path) -> dict[str, Any] | None:
     return None if table is None else dict(table.to_pylist()[0])
 
 
-def shard_state(path: Path, key: str) -> State:
+def look(
+    path: Path, key: str, layout: Layout = RUNS, code: str | None = None
+) -> tuple[State, dict[str, Any] | None]:
+    """Whether the row ``key`` is on disk at ``path``, and the row without per-sample lists.
+
+    Args:
+        path, key: where it is looked for, and its content key.
+        layout: what kind of row it must be.
+        code: sha256 of the source it must come from; None takes any.
+
+    Returns:
+        (``ok``, or why it must be computed; the row if it is whole and of this key).
+    """
+    if not (path.exists() or path.is_symlink()):
+        return "missing", None
+    table = _read(path)
+    if table is None or not set(layout.columns) - set(table.column_names) <= OPTIONAL:
+        return "unreadable", None
+    types = _arrow_schema(layout.columns)
+    if any(
+        table.schema.field(name).type != types.field(name).type
+        for name in layout.columns
+        if name in table.column_names
+    ):
+        return "unreadable", None
+    lists = [name for name in table.column_names if name in layout.samples]
+    row = dict.fromkeys(layout.columns) | table.drop_columns(lists).to_pylist()[0]
+    row = {name: value for name, value in row.items() if name not in layout.samples}
+    if row["key"] != key or row["schema_version"] != SCHEMA_VERSION:
+        return "unreadable", None
+    if row["status"] != "ok":
+        return "failed", row
+    return ("ok" if code in (None, row["code_sha256"]) else "older"), row
+
+
+def shard_state(path: Path, key: str, layout: Layout = RUNS, code: str | None = None) -> State:
     """Whether the row ``key`` is on disk at ``path``: ``ok``, or why it must be computed."""
-    row = read_light(path)
-    if row is None:
-        return "unreadable" if path.exists() else "missing"
-    if row["key"] != key:
-        return "unreadable"
-    return "ok" if row["status"] == "ok" else "failed"
+    return look(path, key, layout, code)[0]
 
 
 def check_writable(root: str | Path) -> None:
@@ -186,11 +194,23 @@ def check_writable(root: str | Path) -> None:
         ) from None
 
 
+def say(text: str) -> None:
+    """A note on standard error."""
+    print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+# Facts that make two rows answers to different questions, beside the attack and the samples.
+IDENTIFYING = (
+    *("model", "model_config", "model_source_sha256", "weights_sha256", "dataset"),
+    *("dataset_revision", "split", "surrogate", "ssa_proj_lif", "time_steps", "seed", "device"),
+)
+
+
 class Results:
     """Rows read back from a results folder.
 
     Attributes:
-        notes: one sentence for every file that was skipped.
+        notes: one sentence for every file that was skipped, and one if rows have failed.
     """
 
     def __init__(self, table: Any, notes: list[str]) -> None:
@@ -199,36 +219,70 @@ class Results:
 
     @classmethod
     def load(
-        cls, root: str | Path, keys: Collection[str] | None = None, layout: Layout = RUNS
+        cls,
+        root: str | Path,
+        keys: Collection[str] | None = None,
+        layout: Layout = RUNS,
+        tell: Callable[[str], None] = say,
     ) -> Results:
         """Read every row under ``root``, or those of ``keys``.
 
         Broken files are noted and skipped, rows of other layouts are passed over; columns of
         newer releases are kept.
 
+        Args:
+            root: results folder.
+            keys: content keys; None for all.
+            layout: what kind of rows.
+            tell: is given each note.
+
         Raises:
             UsageError: there is no such folder, or a row has a newer schema version.
         """
+        return cls.load_all(root, (layout,), keys, tell)[0]
+
+    @classmethod
+    def load_all(
+        cls,
+        root: str | Path,
+        layouts: Collection[Layout],
+        keys: Collection[str] | None = None,
+        tell: Callable[[str], None] = say,
+    ) -> list[Results]:
+        """Rows of several layouts from one pass over the files; see ``load``."""
         import pyarrow as pa
 
         if not Path(root).is_dir():
             raise UsageError(f"results folder '{root}' does not exist: run an evaluation first.")
         wanted = None if keys is None else {key[:_KEY_DIGITS] for key in keys}
-        tables, notes = [_arrow_schema(layout.columns).empty_table()], []
-        for path in sorted(Path(root).rglob("*.parquet")):
-            if path.name.startswith("."):
-                continue
+        tables: dict[tuple[str, ...], dict[Any, list[Any]]] = {
+            layout.folders: {} for layout in layouts
+        }
+        notes, failed = [], 0
+        for path in _files(root):
             if wanted is not None and path.stem.rpartition("-")[2] not in wanted:
                 continue
             table = _read(path, many=True)
             if table is None:
                 notes.append(f"skipped '{path}': not a whole results file.")
                 continue
-            if not set(layout.folders) <= set(table.column_names):
+            places = [folders for folders in tables if set(folders) <= set(table.column_names)]
+            if not places:
                 continue  # a row of another layout
             _check_version(path, table.column("schema_version")[0].as_py())
-            tables.append(table)
-        return cls(pa.concat_tables(tables, promote_options="permissive"), notes)
+            failed += sum(status != "ok" for status in table.column("status").to_pylist())
+            for folders in places:
+                tables[folders].setdefault(table.schema, []).append(table)
+        if failed:
+            notes.append(f"{failed} results in '{root}' are recorded as failed and left out.")
+        for note in notes:
+            tell(note)
+        found = []
+        for layout in layouts:
+            same = [pa.concat_tables(parts) for parts in tables[layout.folders].values()]
+            empty = _arrow_schema(layout.columns).empty_table()
+            found.append(cls(pa.concat_tables([empty, *same], promote_options="permissive"), notes))
+        return found
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -245,16 +299,12 @@ class Results:
         """
         import pyarrow as pa
         import pyarrow.compute as pc
-        import pyarrow.parquet as pq
 
         chosen = self._table.filter(pc.is_in(self._table["key"], pa.array(sorted(keys))))
         at = chosen.column_names.index("command")
         nothing = pa.nulls(len(chosen), chosen.schema.field(at).type)
         chosen = chosen.set_column(at, chosen.schema.field(at), nothing)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}")
-        pq.write_table(chosen, temporary, compression="zstd")
-        os.replace(temporary, path)
+        replace_file(path, sealed(chosen, compression="zstd"))
         return path
 
     def failed(self) -> pd.DataFrame:
@@ -266,20 +316,43 @@ class Results:
         """One row per sample of every finished shard.
 
         Scalar columns are repeated; ``correct_clean`` and ``correct_adv`` become booleans of the
-        sample. Where shards overlap, each sample is kept once, the exact one rather than one of a
-        faster path.
+        sample. Where shards overlap, each sample is kept once. Rows of a faster path are left
+        out where the same attack was run exactly, on however few samples.
         """
+        import numpy as np
+
         frame = self.frame().drop(columns=["n", "correct_clean", "correct_adv"])
-        frame = frame.explode(list(SAMPLES), ignore_index=True)
-        frame = frame.astype({"labels": "int64", "pred_clean": "int64", "pred_adv": "int64"})
-        frame["correct_clean"] = frame["pred_clean"] == frame["labels"]
-        frame["correct_adv"] = frame["pred_adv"] == frame["labels"]
+        coupled = frame["flags"].map(is_coupled)
+        question = frame[[*IDENTIFYING, "attack", "attack_params"]].copy()
+        question["batch_size"] = frame["batch_size"].where(coupled)
+        groups = question.groupby(list(question), dropna=False, sort=False).ngroup()
+        # One accuracy is never of both: a faster path counts where the exact one was not run.
         exact = frame["precision"].fillna("float32") == "float32"
-        # Stable, so that of the same samples those of the exact path are kept.
-        frame = frame.loc[exact.sort_values(ascending=False, kind="stable").index]
-        same = ["model", "model_config", "weights_sha256", "dataset", "dataset_revision", "split"]
-        same += ["attack", "attack_params", "surrogate", "seed", "device", "sample_ids"]
-        return frame.drop_duplicates(same).reset_index(drop=True)
+        kept = exact | ~exact.groupby(groups).transform("any")
+        frame, groups = frame[kept], groups[kept]
+        counts = frame["sample_ids"].map(len).to_numpy(dtype=np.int64)
+        rows = np.repeat(np.arange(len(frame)), counts)
+        wide = frame.drop(columns=list(SAMPLES)).iloc[rows].reset_index(drop=True)
+        for name in SAMPLES:
+            lists = zip(frame[name], counts, strict=True)
+            parts = [np.full(n, np.nan) if one is None else np.asarray(one) for one, n in lists]
+            wide[name] = np.concatenate(parts) if parts else np.zeros(0)
+        wide["correct_clean"] = wide["pred_clean"] == wide["labels"]
+        wide["correct_adv"] = wide["pred_adv"] == wide["labels"]
+        place = wide[["sample_ids"]].assign(group=groups.to_numpy()[rows])
+        wide = wide[~place.duplicated()]
+        return wide[[name for name in self._table.column_names if name in wide]].reset_index(
+            drop=True
+        )
+
+
+def is_coupled(flags: Any) -> bool:
+    """Whether the flags of a row say that its numbers depend on the batch size."""
+    return flags is not None and bool(COUPLED & set(flags))
+
+
+def _files(root: str | Path) -> Iterator[Path]:
+    return (path for path in sorted(Path(root).rglob("*.parquet")) if path.name[0] != ".")
 
 
 def _check_version(path: Path, version: int) -> None:

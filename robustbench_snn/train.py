@@ -133,7 +133,7 @@ def identity(
     args: argparse.Namespace, model: ModelAdapter, train: ImageDataset, start: dict[str, str]
 ) -> dict[str, Any]:
     """What besides the recipe decides the outcome of a training."""
-    from robustbench_snn.provenance import foreign_source_sha256
+    from robustbench_snn.source_code import foreign_source_sha256
 
     return {
         "data": train.revision,

@@ -59,11 +59,24 @@ def load_weights(model: ModelAdapter, source: str | None = None, ema: bool = Fal
     if source is not None:
         check_origin(model, content, path)
     raw = unwrap(content, path, ema)
+    if file_sha256(path) != found:
+        raise UsageError(f"weights '{path}' changed while they were read: run the command again.")
     state = model.state_dict_map(raw)
     check_fit(model, state, raw, path)
     model.net.load_state_dict(state, strict=True)
     model.weights_sha256 = found
     model.weights_source = source if source is not None else str(checkpoint and checkpoint.source)
+
+
+def state_sha256(model: ModelAdapter) -> str:
+    """The checkpoint's sha256; ``untrained:`` and a hash over all tensors where there is none."""
+    if model.weights_sha256 != "untrained":
+        return model.weights_sha256
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return f"untrained:{digest.hexdigest()}"
 
 
 def locate(source: str) -> Path:

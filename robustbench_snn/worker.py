@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from robustbench_snn.errors import PreflightRefused, UsageError
 from robustbench_snn.loading import (
     check_classes,
     device_name,
+    identify,
     open_dataset,
     open_model,
     resolve_device,
@@ -32,7 +33,15 @@ from robustbench_snn.measure import Agreement, Budget, Measured, Scores, joined,
 from robustbench_snn.memory import keep_large_blocks, process_peak, with_backoff
 from robustbench_snn.models import neuron
 from robustbench_snn.models.fast import narrow
-from robustbench_snn.plan import Cell, DataIdentity, Task, batch_dependent, precision
+from robustbench_snn.plan import (
+    Cell,
+    DataIdentity,
+    ModelIdentity,
+    Task,
+    batch_dependent,
+    code_sha256,
+    precision,
+)
 from robustbench_snn.provenance import provenance, utc_now
 from robustbench_snn.rows import Row, as_lists, failed_row, flags, identity, norm_and_eps, outcome
 
@@ -85,6 +94,7 @@ class Worker:
             keep_large_blocks()
             neuron.use("native")
         self._model: ModelAdapter | None = None
+        self._verified: set[tuple[ModelIdentity, DataIdentity]] = set()
         self._faster: ModelAdapter | None = None
         self._fitting: dict[str, int] = {}
         self._data: tuple[object, ImageDataset] | None = None
@@ -107,6 +117,7 @@ class Worker:
         if self._model is None or self._model.card.name != name:
             self._model = self._faster = None
             self._model = open_model(self.config, name, self.device)
+            self._verified.clear()
         return self._model
 
     def attacked(self, name: str) -> ModelAdapter:
@@ -156,6 +167,40 @@ class Worker:
         """The images that ``data`` identifies."""
         return self.corrupted(card, data.corruption) if data.corruption else self.data(card)
 
+    def identity_of(self, card: ModelCard, version: Corruption | None) -> DataIdentity:
+        """What ``card``'s model sees of the data: the images, or one corrupted version.
+
+        Raises:
+            UsageError: it cannot be opened.
+        """
+        name, split = self.config.dataset, self.config.split
+        if version is None:
+            images = self.data(card)
+            return DataIdentity(name, images.source, images.revision, split, len(images))
+        found = self.corrupted(card, version)
+        about = (version, found.corruption_source, found.settings)
+        return DataIdentity(name, found.source, found.revision, split, len(found), *about)
+
+    def verify(self, task: Task) -> None:
+        """Make sure that what this process opened is what the keys of ``task`` speak of.
+
+        Raises:
+            UsageError: weights, plug-in, data or this package changed since the run began.
+        """
+        for spec, code in {(cell.spec, cell.code) for cell in task.cells if cell.code}:
+            if code_sha256(task.model, task.data, spec) != code:
+                raise _changed("the source of this package")
+        if (task.model, task.data) in self._verified:
+            return
+        model = self.model(task.model.name)
+        found = replace(identify(model), batch_dependent=task.model.batch_dependent)
+        for field in fields(ModelIdentity):
+            if getattr(found, field.name) != getattr(task.model, field.name):
+                raise _changed(f"model '{task.model.name}' ({field.name})")
+        if self.identity_of(model.card, task.data.corruption) != task.data:
+            raise _changed(f"data set '{task.data.name}'")
+        self._verified.add((task.model, task.data))
+
     def tensors(self, x: NDArray[Any], y: NDArray[Any]) -> tuple[Tensor, Tensor]:
         """Images and labels on the worker's device."""
         return torch.from_numpy(x).to(self.device), torch.from_numpy(y).to(self.device)
@@ -170,6 +215,7 @@ class Worker:
         Raises:
             UsageError, PreflightRefused: mistakes that no repetition would cure.
         """
+        self.verify(task)
         try:
             model = self.model(task.model.name)
             clean = self._clean_pass(model, task)
@@ -335,6 +381,13 @@ class Worker:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
         return process_peak()
+
+
+def _changed(what: str) -> UsageError:
+    return UsageError(
+        f"{what} changed on disk since this run began, so new numbers would stand under the key of "
+        "the old: nothing of it was stored; run the same command again."
+    )
 
 
 def _unchanged(clean: CleanPass) -> Measured:

@@ -80,6 +80,7 @@ def test_toml_holds_every_setting(tmp_path):
     assert absent == {
         "models",
         "attacks",
+        "keep_older",
         "plugins",
         "model_args",
         "weights",

@@ -41,7 +41,10 @@ def test_cifar_severity_slice(cifar_c: Path, severity: int) -> None:
 def test_revision_is_the_md5_of_the_file_and_the_folder_itself_may_be_given(cifar_c: Path) -> None:
     inner = cifar_c / "CIFAR-10-C"
     images = open_official("cifar10", inner, "fog", 2)
-    assert images.revision == hashlib.md5((inner / "fog.npy").read_bytes()).hexdigest()
+    fog, labels = (
+        hashlib.md5((inner / name).read_bytes()).hexdigest() for name in ("fog.npy", "labels.npy")
+    )
+    assert images.revision == f"{fog}-{labels[:12]}"
     assert available("cifar10", inner) == ["fog"]
 
 

@@ -26,10 +26,9 @@ PIXELS = noise(len(LABELS))
 @pytest.fixture(autouse=True)
 def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is read from or written to the user's Hub caches."""
-    import datasets
     import huggingface_hub.constants
 
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "converted")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
 
 
@@ -200,11 +199,12 @@ def test_wrong_parquet_files_get_one_sentence(tmp_path: Path) -> None:
 def test_an_unwritable_cache_is_no_obstacle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import datasets
-
     (tmp_path / "blocked").write_text("a file where the cache folder should be")
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "blocked" / "cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "blocked"))
+    monkeypatch.setattr("robustbench_snn.data.content._KEPT_FROM", 0)
+    monkeypatch.setattr("robustbench_snn.data.content._SETTLED_NS", -1)
     data = load_dataset("cifar10", data_dir=parquet_folder(tmp_path / "data"))
+    assert len(data.revision) == 12
     assert data.batch([1]).y.tolist() == [LABELS[1]]
 
 

@@ -76,12 +76,7 @@ def test_revision_follows_the_files(class_folders: Path) -> None:
     assert first != load_dataset("imagenet", "test", class_folders, PROTOCOL).revision
 
 
-def test_parquet_files_of_the_validation_set_are_the_test_split(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import datasets
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "converted")
+def test_parquet_files_of_the_validation_set_are_the_test_split(tmp_path: Path) -> None:
     images = [png(p) for p in noise(2)]
     write_parquet(tmp_path / "data/validation-00000-of-00001.parquet", images, [998, 7], "image")
     write_parquet(tmp_path / "data/test-00000-of-00001.parquet", images, [-1, -1], "image")

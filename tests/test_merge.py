@@ -1,5 +1,6 @@
 """Runs cut in parts, put together again; and what a run says it will cost."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from robustbench_snn.config import CLEAN
 from robustbench_snn.errors import UsageError
 from robustbench_snn.merge import main
 from robustbench_snn.run import main as run
-from robustbench_snn.store import Results, read_row, write_shard
+from robustbench_snn.store import Results, folder_name, read_row, shard_path, write_shard
+from robustbench_snn.suites.layouts import STEPS
 from robustbench_snn.worker import Worker
 
 PLUGIN = str(Path(__file__).parent / "tiny_models.py")
@@ -79,7 +81,9 @@ def test_failed_results_give_way_to_finished_ones(config, tmp_path, capsys):
     altered(config, failed, status="failed", error="lost")
     assert main([merged, failed]) == 3
     assert len(Results.load(merged).failed()) == 1
-    assert main([merged, failed, config.out]) == 3
+    other = str(tmp_path / "other")
+    assert main([other, failed, config.out]) == 0
+    assert len(Results.load(other).failed()) == 0
     assert main([merged, config.out]) == 0
     assert len(Results.load(merged).failed()) == 0
     assert main([merged, failed]) == 0
@@ -136,3 +140,98 @@ def test_the_estimate_adds_up(config, monkeypatch):
     # Forward passes a sample: one for clean, 3 gradients of three, two predictions.
     assert cost.seconds_left(tasks[:1], worker) == 2.0 * 16 * (1 + 9 + 2)
     assert cost.seconds_left(tasks, worker) == 2.0 * 80 * 12
+
+
+def with_images(folder, place, content=b"pictures", sha256=None):
+    """A results folder with one row of a suite's step that speaks of images at ``place``."""
+    row = {"rows_of": "survivors", "model": "m", "dataset": "d", "step": "pgd", "status": "ok"}
+    digest = sha256 or hashlib.sha256(content).hexdigest()
+    row |= {"start": 0, "stop": 1, "images": place, "images_sha256": digest}
+    write_shard(folder, "ab" * 32, row, STEPS)
+    return folder
+
+
+GOOD = "adversarial/m/d/0-1-k.safetensors"
+
+
+def test_images_go_along_with_their_row(tmp_path):
+    source = with_images(tmp_path / "in", GOOD)
+    (source / GOOD).parent.mkdir(parents=True)
+    (source / GOOD).write_bytes(b"pictures")
+    assert main([str(tmp_path / "out"), str(source)]) == 0
+    assert (tmp_path / "out" / GOOD).read_bytes() == b"pictures"
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "../evil.sh",
+        "adversarial/../../evil.sh",
+        "adversarial/../evil.safetensors",
+        "ABSOLUTE",
+        "m/d/evil.parquet",
+        "adversarial/evil.sh",
+        "adversarial/link/evil.safetensors",
+    ],
+)
+def test_nothing_is_written_outside_the_folder_of_images(tmp_path, capsys, place):
+    outside = tmp_path / "elsewhere"
+    outside.mkdir()
+    place = str(outside / "evil.safetensors") if place == "ABSOLUTE" else place
+    source = with_images(tmp_path / "box" / "in", place)
+    for root in (source, tmp_path / "box" / "out"):
+        (root / "adversarial").mkdir(parents=True)
+        (root / "adversarial" / "link").symlink_to(outside)
+    for name in ("evil.sh", "evil.safetensors"):
+        for folder in (tmp_path / "box", source / "adversarial", outside):
+            (folder / name).write_bytes(b"pictures")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert main([str(tmp_path / "box" / "out"), str(source)]) == 0
+    out, err = capsys.readouterr()
+    assert "1 skipped" in out
+    assert "its images" in err
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("content", [b"others!!", None])
+def test_images_that_are_not_those_of_the_row_are_skipped_with_it(tmp_path, capsys, content):
+    source = with_images(tmp_path / "in", GOOD)
+    if content is not None:
+        (source / GOOD).parent.mkdir(parents=True)
+        (source / GOOD).write_bytes(content)
+    assert main([str(tmp_path / "out"), str(source)]) == 0
+    out, err = capsys.readouterr()
+    assert "0 results copied" in out
+    assert GOOD in err
+    assert not list((tmp_path / "out").rglob("*.*"))
+
+
+def test_links_among_the_rows_are_not_followed(config, tmp_path, capsys):
+    runner.run(replace(config, models=("tiny-a.test",), n=8))
+    source = tmp_path / "in"
+    source.mkdir()
+    (source / "tiny-a.test").symlink_to(Path(config.out) / "tiny-a.test")
+    real = sorted(Path(config.out).rglob("*.parquet"))[0]
+    (source / "file.parquet").symlink_to(real)
+    target = tmp_path / "out"
+    assert main([str(target), str(source)]) == 0
+    assert "0 results copied, 0 there already, 0 failed, 1 skipped" in capsys.readouterr().out
+    # Nor is a link within OUT written through.
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (target / "tiny-a.test").symlink_to(outside)
+    assert main([str(target), config.out]) == 0
+    assert "3 skipped" in capsys.readouterr().out
+    assert not list(outside.iterdir())
+
+
+def test_names_of_folders_never_lead_upwards():
+    assert [folder_name(text) for text in ("..", "../x", ".hidden", "a/b", "m.d")] == [
+        "--",
+        "---x",
+        "-hidden",
+        "a-b",
+        "m.d",
+    ]
+    row = {"model": "..", "dataset": "d", "attack": "pgd", "start": 0, "stop": 1, "key": "k" * 64}
+    assert shard_path("out", row).parts[:2] == ("out", "--")

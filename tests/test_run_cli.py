@@ -297,7 +297,8 @@ def test_a_run_prints_its_table_and_where_the_results_are(tmp_path, capsys):
     assert UNTRAINED in lines[2]
     assert f"results: {tmp_path} (1 file)" in lines
     assert lines[-1].startswith("next: python -m robustbench_snn.run --model tiny-a.test --n 16")
-    assert "n=16" in captured.err.splitlines()[0]
+    first = next(line for line in captured.err.splitlines() if not line.startswith("plug-in: "))
+    assert "n=16" in first
     assert tiny_run(tmp_path, "--quiet") == 0
     captured = capsys.readouterr()
     assert captured.err == ""

@@ -122,6 +122,7 @@ def test_missing_drops_what_is_done_and_notes_what_is_broken(tmp_path):
         (tasks[1], tasks[1].groups[0][1], "ok"),
     ]:
         row = {"model": "m.d", "dataset": "d", "attack": "pgd", "status": status}
+        row["code_sha256"] = cell.code
         row |= {"start": task.shard.start, "stop": task.shard.stop}
         assert write_shard(tmp_path, cell.key, row) == cell.path
     left, notes = missing(tasks)

@@ -6,6 +6,7 @@ import pytest
 
 from robustbench_snn import store
 from robustbench_snn.errors import UsageError
+from robustbench_snn.row_files import sealed
 from robustbench_snn.schema import COLUMNS, SAMPLES, SCHEMA_VERSION
 
 KEY = "ab" * 32
@@ -123,7 +124,7 @@ def rewrite(path, name, column):
     table = pq.read_table(path)
     if name in table.column_names:
         table = table.drop([name])
-    pq.write_table(table.append_column(name, column), path)
+    path.write_bytes(sealed(table.append_column(name, column)))
 
 
 def test_newer_columns_are_kept_and_newer_schema_refused(tmp_path):

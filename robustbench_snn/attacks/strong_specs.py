@@ -47,12 +47,13 @@ def parse_estimator_name(text: Given, what: str) -> str:
 def parse_source(text: Given, what: str) -> str:
     """A model as ``NAME@HASH``; the hash of its weights is filled in, so that results name it.
 
-    No name stays no name: the attack itself then says what it lacks.
+    The hash of a plug-in's model covers its weights, loaded or drawn, and its code. No name stays
+    no name: the attack itself then says what it lacks.
 
     Raises:
         UsageError: unknown model, or other weights than those asked for.
     """
-    from robustbench_snn.catalogue import model_card
+    from robustbench_snn.catalogue import is_foreign, model_card
 
     name, _, wanted = str(text).partition("@")
     if not name:
@@ -61,10 +62,14 @@ def parse_source(text: Given, what: str) -> str:
     found = "untrained"
     if checkpoint is not None:
         found = checkpoint.sha256[:12] if checkpoint.sha256 else checkpoint.source
+    if is_foreign(name):
+        from robustbench_snn.attacks.transfer import source_sha256
+
+        found = source_sha256(name)
     if wanted and wanted != found:
         raise UsageError(
-            f"transfer source '{text}' asks for weights {wanted}, but those of '{name}' are "
-            f"{found}: leave the hash out to take them."
+            f"transfer source '{text}' asks for weights and code {wanted}, but those of '{name}' "
+            f"are {found}: leave the hash out to take them."
         )
     return f"{name}@{found}"
 

@@ -28,7 +28,7 @@ def extract(path: Path, archive: Archive, to: Path) -> Path:
         target.mkdir(parents=True, exist_ok=True)
         with tarfile.open(path) as packed:
             packed.extractall(target, filter="data")
-    except (tarfile.TarError, OSError) as error:
+    except (tarfile.TarError, OSError, KeyError, EOFError) as error:
         raise UsageError(
             f"cannot unpack '{path}' ({error}): free space or fetch it again."
         ) from error

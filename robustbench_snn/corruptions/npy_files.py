@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from robustbench_snn.data.content import check_unchanged, is_settled, stamp
 from robustbench_snn.errors import UsageError
 from robustbench_snn.resumable import looks_like_html
 
@@ -42,15 +43,15 @@ def load_npy(path: Path) -> NDArray[Any]:
 
 
 @functools.lru_cache(maxsize=64)
-def _md5(path: Path, size: int, changed: int) -> str:
+def _md5(path: Path, about: tuple[int, ...]) -> str:
     with path.open("rb") as stored:
         return hashlib.file_digest(stored, "md5").hexdigest()
 
 
 def file_md5(path: Path) -> str:
     """The md5 of a file, as the publisher lists it; computed once while the file is unchanged."""
-    status = path.stat()
-    return _md5(path, status.st_size, status.st_mtime_ns)
+    about = stamp(path)
+    return _md5(path, about) if is_settled(about) else _md5.__wrapped__(path, about)
 
 
 def load_images(path: Path) -> NDArray[np.uint8]:
@@ -110,6 +111,7 @@ class NpyRows:
 
     def __init__(self, path: Path, severity: int, num_classes: int) -> None:
         """Map the file and check it whole; raises UsageError when anything is not as it should."""
+        self._stamp = stamp(path) if path.is_file() else ()
         images = load_images(path)
         count = len(images) // 5
         self.labels = load_labels(path.with_name("labels.npy"), len(images), num_classes)
@@ -118,8 +120,8 @@ class NpyRows:
         self._images = images[(severity - 1) * count : severity * count]
 
     def fingerprint(self) -> str:
-        """The md5 of the corruption's file, as the publisher lists it."""
-        return file_md5(self._path)
+        """The md5 of the corruption's file, as the publisher lists it, and that of its labels."""
+        return f"{file_md5(self._path)}-{file_md5(self._path.with_name('labels.npy'))[:12]}"
 
     def name(self, index: int) -> str:
         """File, severity and row, for messages."""
@@ -131,4 +133,6 @@ class NpyRows:
 
     def pictures(self, indices: Sequence[int]) -> list[Image.Image]:
         """The pictures at ``indices``."""
-        return [Image.fromarray(self._images[i]) for i in indices]
+        found = [Image.fromarray(self._images[i]) for i in indices]
+        check_unchanged(self._path, self._stamp)
+        return found

@@ -97,7 +97,8 @@ def open_official(dataset: str, folder: Path, corruption: str, severity: int) ->
 
     Returns:
         An ``ImageDataset`` whose ``source`` is ``official`` and whose ``revision`` is the md5 of
-        the file (CIFAR) or a hash over the listing (ImageNet). Images are given as stored.
+        the file and, shortened, of its labels (CIFAR) or a hash over all files (ImageNet). Images
+        are given as stored.
 
     Raises:
         UsageError: the files are missing, damaged, of another shape or wrongly labelled.

@@ -10,6 +10,7 @@ import hashlib
 import io
 import pickle
 import tarfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ BATCHES = {
     ("cifar100", "train"): ("train",),
     ("cifar100", "test"): ("test",),
 }
+# The largest batch file, CIFAR-100's training set, has 155 MB, either archive 186 MB unpacked.
+_LARGEST_BATCH, _LARGEST_ARCHIVE = 200_000_000, 400_000_000
 _LABEL_KEYS = {"cifar10": "labels", "cifar100": "fine_labels"}
 _RECONSTRUCT: Any = np.zeros(0).__reduce__()[0]
 _ALLOWED: dict[tuple[str, str], Any] = {
@@ -140,13 +143,27 @@ def _read(archive: Path, names: Sequence[str]) -> list[bytes]:
 
 def _read_tar(archive: Path, names: Sequence[str]) -> dict[str, bytes]:
     stored: dict[str, bytes] = {}
+    unpacked = 0
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
-                content = tar.extractfile(member) if Path(member.name).name in names else None
-                if content is not None:
-                    stored[Path(member.name).name] = content.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
+                unpacked += max(member.size, 0)
+                if member.size > _LARGEST_BATCH or unpacked > _LARGEST_ARCHIVE:
+                    raise UsageError(
+                        f"{archive} unpacks to more than the original archive holds (at "
+                        f"'{member.name}'), so nothing of it was read: fetch it again."
+                    )
+                name = Path(member.name).name
+                if name not in names:
+                    continue
+                content = tar.extractfile(member) if member.isfile() else None
+                if content is None:
+                    raise UsageError(
+                        f"{archive} holds '{member.name}' as a link or folder instead of a file: "
+                        "fetch it again."
+                    )
+                stored[name] = content.read()
+    except (tarfile.TarError, OSError, EOFError, KeyError, zlib.error) as error:
         raise UsageError(f"{archive} cannot be unpacked ({error}): fetch it again.") from error
     return stored
 

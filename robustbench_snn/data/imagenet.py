@@ -16,11 +16,12 @@ from PIL import Image
 
 from robustbench_snn.card import Preprocess
 from robustbench_snn.data.cards import DatasetCard
+from robustbench_snn.data.content import check_unchanged, content_sha256, stamp
 from robustbench_snn.data.hub import hub_files
 from robustbench_snn.data.imagenet_classes import WORDNET_IDS
 from robustbench_snn.data.locations import require_folder
 from robustbench_snn.data.parquet_rows import ParquetRows, local_parquet
-from robustbench_snn.data.stored_images import Rows, StoredImages, corrupt_image
+from robustbench_snn.data.stored_images import UNDECODABLE, Rows, StoredImages, corrupt_image
 from robustbench_snn.errors import UsageError
 
 _FOLDERS = {"test": ("val", "validation"), "train": ("train",)}
@@ -58,17 +59,16 @@ class FolderRows:
         found.sort(key=lambda item: item[:2])
         self._root = root
         self._paths = [path for _, _, path in found]
+        self._stamps = [stamp(path) for path in self._paths]
         self.labels = np.array([index_of[wnid] for _, wnid, _ in found], dtype=np.int64)
         counts = Counter(stem for stem, _, _ in found)
         self._ids = [s if counts[s] == 1 else f"{wnid}/{s}" for s, wnid, _ in found]
 
     def fingerprint(self) -> str:
-        """Short sha256 over class, name and size of every file, and the first file's bytes."""
-        digest = hashlib.sha256(self._paths[0].read_bytes())
-        for path in self._paths:
-            entry = f"{path.parent.name}/{path.name} {path.stat().st_size}\n"
-            digest.update(entry.encode())
-        return digest.hexdigest()[:12]
+        """Short sha256 over class, name and all bytes of every file."""
+        names = "".join(f"{path.parent.name}/{path.name}\n" for path in self._paths)
+        content = content_sha256(self._paths)
+        return hashlib.sha256(f"{names}{content}".encode()).hexdigest()[:12]
 
     def name(self, index: int) -> str:
         """Path of the file, for messages."""
@@ -80,14 +80,19 @@ class FolderRows:
 
     def pictures(self, indices: Sequence[int]) -> list[Image.Image]:
         """The pictures at ``indices``, decoded; raises UsageError for one that is no image."""
-        return [self._picture(self._paths[i]) for i in indices]
+        found = []
+        for path, about in ((self._paths[i], self._stamps[i]) for i in indices):
+            picture = self._picture(path)
+            check_unchanged(path, about)
+            found.append(picture)
+        return found
 
     def _picture(self, path: Path) -> Image.Image:
         try:
             with Image.open(path) as picture:
                 picture.load()
                 return picture
-        except (OSError, ValueError, SyntaxError) as error:
+        except UNDECODABLE as error:
             raise corrupt_image(str(path), error) from error
 
 

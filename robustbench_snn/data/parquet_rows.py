@@ -1,13 +1,11 @@
-"""Rows of parquet files, memory-mapped through ``datasets`` (columns as on the Hub)."""
+"""Rows of parquet files, read group by group where they lie (columns as on the Hub)."""
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from robustbench_snn.data.stored_images import corrupt_image
+from robustbench_snn.data.content import check_unchanged, content_sha256, stamp
+from robustbench_snn.data.stored_images import UNDECODABLE, corrupt_image
 from robustbench_snn.errors import UsageError
 
 IMAGE_COLUMNS = ("img", "image")
-_MEGABYTE = 1 << 20
-_QUIET_BELOW = 200 * _MEGABYTE
+# Row groups held decoded; consecutive batches come from one or two.
+_GROUPS_HELD = 2
 
 
 class ParquetRows:
@@ -34,16 +33,27 @@ class ParquetRows:
         """
         self.source = source
         self._files = list(files)
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
-        table = self._open()
-        self._image = _pick(table.column_names, IMAGE_COLUMNS, files[0])
-        label = _pick(table.column_names, label_columns, files[0])
-        self._table = _without_decoding(table, self._image, files[0])
-        self.labels = _labels(self._table, label, files[0])
+        self._stamps = [stamp(path) for path in files]
+        opened = [_opened(path) for path in files]
+        columns = opened[0].schema_arrow.names
+        self._image = _pick(columns, IMAGE_COLUMNS, files[0])
+        label = _pick(columns, label_columns, files[0])
+        for path, file in zip(files, opened, strict=True):
+            _check_columns(file.schema_arrow, opened[0].schema_arrow, self._image, label, path)
+        self.labels = np.concatenate(
+            [_labels(file, label, path) for path, file in zip(files, opened, strict=True)]
+        )
+        # (file, row group) in order, and the row each begins with.
+        self._groups = [
+            (i, group) for i, file in enumerate(opened) for group in range(file.num_row_groups)
+        ]
+        sizes = [opened[i].metadata.row_group(group).num_rows for i, group in self._groups]
+        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self._cells = lru_cache(maxsize=_GROUPS_HELD)(self._read_group)
 
     def fingerprint(self) -> str:
-        """Short sha256 over size, first and last megabyte of every file in order."""
-        return file_fingerprint(self._files)
+        """Short sha256 over all bytes of every file, in order."""
+        return content_sha256(self._files)[:12]
 
     def name(self, index: int) -> str:
         """Files and row, for messages."""
@@ -55,27 +65,33 @@ class ParquetRows:
 
     def pictures(self, indices: Sequence[int]) -> list[Image.Image]:
         """The pictures at ``indices``; raises UsageError for one that is no image."""
-        cells = self._table[[int(i) for i in indices]][self._image]
-        return [self._picture(cell, i) for i, cell in zip(indices, cells, strict=True)]
+        found = []
+        for index in map(int, indices):
+            place = int(np.searchsorted(self._starts, index, side="right")) - 1
+            cell = self._cells(place)[index - int(self._starts[place])].as_py()
+            found.append(self._picture(cell, index))
+        return found
 
-    def _open(self) -> Any:
-        """The files as one memory-mapped ``datasets.Dataset``."""
-        import datasets
+    def _read_group(self, place: int) -> Any:
+        """The image column of one row group, still encoded.
 
-        for path in self._files:
-            _require_parquet(path)
-        names = [str(path.resolve()) for path in self._files]
-        quiet = sum(path.stat().st_size for path in self._files) < _QUIET_BELOW
-        with _progress_bars(datasets, quiet):
-            try:
-                return _load(datasets, names, None)
-            except OSError:
-                # The cache folder cannot be written; this one lives as long as these rows.
-                self._scratch = tempfile.TemporaryDirectory(prefix="robustbench_snn_")
-                return _load(datasets, names, self._scratch.name)
+        Raises:
+            UsageError: its file changed since it was opened, or is damaged.
+        """
+        from pyarrow import ArrowException
 
-    def _picture(self, cell: dict[str, Any] | None, index: int) -> Image.Image:
-        encoded = cell.get("bytes") if cell else None
+        number, group = self._groups[place]
+        path = self._files[number]
+        try:
+            check_unchanged(path, self._stamps[number])
+            file = _opened(path)
+            column = file.read_row_group(group, [self._image], use_threads=False).column(0)
+        except (ArrowException, OSError) as error:
+            raise UsageError(f"{path} cannot be read ({error}): fetch it again.") from error
+        return column
+
+    def _picture(self, cell: dict[str, Any] | bytes | None, index: int) -> Image.Image:
+        encoded = cell.get("bytes") if isinstance(cell, dict) else cell
         if encoded is None:
             raise UsageError(
                 f"{self.name(index)} has no image bytes in column '{self._image}': give parquet "
@@ -83,7 +99,7 @@ class ParquetRows:
             )
         try:
             return Image.open(io.BytesIO(encoded))
-        except (OSError, ValueError, SyntaxError) as error:
+        except UNDECODABLE as error:
             raise corrupt_image(self.name(index), error) from error
 
 
@@ -126,55 +142,35 @@ def require_all_shards(files: Sequence[Path]) -> None:
         )
 
 
-def file_fingerprint(files: Sequence[Path]) -> str:
-    """Short sha256 over size, first and last megabyte of every file, in order."""
-    digest = hashlib.sha256()
-    for path in files:
-        size = path.stat().st_size
-        digest.update(size.to_bytes(8, "little"))
-        with path.open("rb") as stream:
-            digest.update(stream.read(_MEGABYTE))
-            if size > _MEGABYTE:
-                stream.seek(max(_MEGABYTE, size - _MEGABYTE))
-                digest.update(stream.read(_MEGABYTE))
-    return digest.hexdigest()[:12]
-
-
-def _require_parquet(path: Path) -> None:
+def _opened(path: Path) -> Any:
     import pyarrow.parquet as pq
-    from pyarrow import ArrowInvalid
+    from pyarrow import ArrowException
 
     try:
-        pq.read_metadata(path)
-    except (ArrowInvalid, OSError) as error:
+        return pq.ParquetFile(path, memory_map=True)
+    except (ArrowException, OSError) as error:
         raise UsageError(
             f"{path} is not a readable parquet file ({error}): fetch it again."
         ) from error
 
 
-def _load(datasets: Any, names: list[str], cache_dir: str | None) -> Any:
-    try:
-        return datasets.load_dataset(
-            "parquet", data_files={"rows": names}, split="rows", cache_dir=cache_dir
-        )
-    except datasets.exceptions.DatasetGenerationError as error:
+def _check_columns(schema: Any, first: Any, image: str, label: str, path: Path) -> None:
+    """Raise UsageError unless a file has the columns of the first, and its images are encoded."""
+    import pyarrow as pa
+
+    for column in (image, label):
+        if column not in schema.names or schema.field(column).type != first.field(column).type:
+            raise UsageError(
+                f"{path} and the files beside it cannot be read as one table (column '{column}' "
+                "differs): give files that share one set of columns."
+            )
+    kind = schema.field(image).type
+    struct = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    if not (struct or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
         raise UsageError(
-            f"{names[0]} and its shards cannot be read as one table ({error.__cause__ or error}): "
-            "give files that share one set of columns."
-        ) from error
-
-
-@contextmanager
-def _progress_bars(datasets: Any, quiet: bool) -> Iterator[None]:
-    """Silence the conversion's progress bar for small files."""
-    change = quiet and datasets.are_progress_bars_disabled() is False
-    if change:
-        datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if change:
-            datasets.enable_progress_bars()
+            f"column '{image}' of {path} holds no encoded images ({kind}): it must be a struct "
+            "with the field bytes."
+        )
 
 
 def _pick(columns: Sequence[str], wanted: Sequence[str], path: Path) -> str:
@@ -187,22 +183,13 @@ def _pick(columns: Sequence[str], wanted: Sequence[str], path: Path) -> str:
     )
 
 
-def _without_decoding(table: Any, column: str, path: Path) -> Any:
-    """The table with encoded images (struct of bytes and path) in ``column``."""
-    import datasets
-    from pyarrow import ArrowInvalid
+def _labels(file: Any, column: str, path: Path) -> NDArray[np.int64]:
+    from pyarrow import ArrowException
 
     try:
-        return table.cast_column(column, datasets.Image(decode=False))
-    except (ArrowInvalid, TypeError, ValueError) as error:
-        raise UsageError(
-            f"column '{column}' of {path} holds no encoded images ({error}): it must be a struct "
-            "with the field bytes."
-        ) from error
-
-
-def _labels(table: Any, column: str, path: Path) -> NDArray[np.int64]:
-    values = np.asarray(table.data.column(column).to_numpy())
+        values = np.asarray(file.read([column], use_threads=False).column(0).to_numpy())
+    except (ArrowException, OSError) as error:
+        raise UsageError(f"{path} cannot be read ({error}): fetch it again.") from error
     if values.dtype.kind not in "iu":
         raise UsageError(
             f"column '{column}' of {path} holds {values.dtype} values: labels must be whole "

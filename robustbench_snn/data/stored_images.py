@@ -17,6 +17,8 @@ from robustbench_snn.data.preprocessing import to_pixels
 from robustbench_snn.errors import UsageError
 
 _ARRAYS_LIMIT = 200_000_000
+# What Pillow raises for files that are no images, or that unpack to far more than they hold.
+UNDECODABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 class Rows(Protocol):
@@ -133,7 +135,7 @@ class StoredImages:
     def _decoded(self, picture: Image.Image, index: int) -> NDArray[np.uint8]:
         try:
             return to_pixels(picture, self._preprocess)
-        except (OSError, ValueError, SyntaxError) as error:
+        except UNDECODABLE as error:
             raise corrupt_image(self._rows.name(index), error) from error
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_snn.card import Preprocess
+from robustbench_snn.data.content import content_sha256
 from robustbench_snn.errors import UsageError
 
 Box = tuple[float, float, float, float]
@@ -102,7 +103,7 @@ def box_masks(
 
 
 def fingerprint(folder: Path) -> str:
-    """Short sha256 over names and sizes of the annotations, for result keys.
+    """Short sha256 over names and content of the annotations, for result keys.
 
     Raises:
         UsageError: the folder does not exist or has no XML file.
@@ -110,5 +111,5 @@ def fingerprint(folder: Path) -> str:
     files = sorted(folder.glob("*.xml")) if folder.is_dir() else []
     if not files:
         raise UsageError(f"--boxes '{folder}' holds no .xml files: give the CLS-LOC folder.")
-    listing = "\n".join(f"{path.name} {path.stat().st_size}" for path in files)
+    listing = "\n".join(path.name for path in files) + content_sha256(files)
     return hashlib.sha256(listing.encode()).hexdigest()[:12]

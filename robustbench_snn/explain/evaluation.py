@@ -18,8 +18,8 @@ from robustbench_snn.explain.progress import Bar
 from robustbench_snn.explain.settings import ExplainConfig
 from robustbench_snn.explain.stored import read_maps
 from robustbench_snn.loading import identify
-from robustbench_snn.plan import DataIdentity
 from robustbench_snn.provenance import new_run_id
+from robustbench_snn.runner import first_images
 from robustbench_snn.store import check_writable
 from robustbench_snn.worker import Worker
 
@@ -69,9 +69,8 @@ def _one_model(
 ) -> None:
     model = worker.model(name)
     opened = worker.data(model.card)
-    data = DataIdentity(
-        config.run.dataset, opened.source, opened.revision, config.run.split, len(opened)
-    )
+    data = worker.identity_of(model.card, None)
+    who = identify(model, first_images(worker, model.card, data))
     if config.boxes is not None and hasattr(opened, "masks"):
         raise UsageError(
             f"--boxes was given, but data set '{config.run.dataset}' has object masks of its own: "
@@ -82,7 +81,7 @@ def _one_model(
     report.undefined |= {(name, kind): why for kind, why in probe.undefined.items()}
     report.notes |= {(name, kind): text for kind, text in probe.notes.items() if text}
     kinds = list(probe.maps)
-    run = ModelRun(config, worker, run_id, model, opened, identify(model), data, probe, bar)
+    run = ModelRun(config, worker, run_id, model, opened, who, data, probe, bar)
     jobs = map_jobs(config, run.who, data, kinds)
     rows = run.rows(jobs)
     if kinds and all(row["status"] == "ok" for row in rows):

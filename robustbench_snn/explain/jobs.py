@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_snn.config import Shard, canonical_json, content_key, shards
+from robustbench_snn.config import CLEAN, Shard, canonical_json, content_key, shards
 from robustbench_snn.explain.columns import EXPLAIN_VERSION, LAYOUT
 from robustbench_snn.explain.kinds import KINDS
 from robustbench_snn.explain.settings import GROUPS, MAPS, Change, ExplainConfig
-from robustbench_snn.plan import DataIdentity, ModelIdentity, sample_count
+from robustbench_snn.plan import DataIdentity, ModelIdentity, code_sha256, sample_count
 from robustbench_snn.schema import SCHEMA_VERSION
-from robustbench_snn.store import shard_path, shard_state
+from robustbench_snn.store import State, shard_path, shard_state
 
 # Measurements that controls take part in; their answer to the others is known.
 WITH_CONTROLS = ("faithfulness", "fidelity")
@@ -34,6 +34,8 @@ class Job:
         settings: canonical JSON of the measurement's own numbers.
         change: of ``stability``.
         key, path: content key and file.
+        code: sha256 of the source of this package that the row depends on.
+        keep_older: whether a stored row of another version of that source counts.
     """
 
     model: ModelIdentity
@@ -45,11 +47,19 @@ class Job:
     change: Change | None
     key: str
     path: Path
+    code: str = ""
+    keep_older: bool = False
+
+    @property
+    def state(self) -> State:
+        """Whether the row is on disk, and of this source."""
+        return shard_state(self.path, self.key, LAYOUT, self.code)
 
     @property
     def done(self) -> bool:
-        """Whether the row is on disk."""
-        return shard_state(self.path, self.key) == "ok"
+        """Whether the row need not be computed."""
+        state = self.state
+        return state == "ok" or (state == "older" and self.keep_older)
 
 
 def make_job(
@@ -77,7 +87,7 @@ def make_job(
     content = {
         "schema": SCHEMA_VERSION,
         "explain": EXPLAIN_VERSION,
-        "model": {**asdict(model), "preprocess": asdict(model.preprocess)},
+        "model": _told(model),
         "dataset": [data.name, data.revision, data.split],
         "samples": [shard.start, shard.stop],
         "map": kind,
@@ -105,7 +115,15 @@ def make_job(
         "key": key,
     }
     path = shard_path(config.run.out, place, LAYOUT)
-    return Job(model, data, shard, kind, measure, canonical_json(settings), change, key, path)
+    about = (model, data, shard, kind, measure, canonical_json(settings), change)
+    code = code_sha256(model, data, CLEAN, "explain.model_run")
+    return Job(*about, key, path, code, config.run.keep_older)
+
+
+def _told(model: ModelIdentity) -> dict[str, Any]:
+    told = {**asdict(model), "preprocess": asdict(model.preprocess)}
+    # Modules of this package stand in each row and not in the key.
+    return {name: value for name, value in told.items() if name != "code"}
 
 
 def _boxes(config: ExplainConfig) -> str:

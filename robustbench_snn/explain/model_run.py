@@ -21,9 +21,15 @@ from robustbench_snn.explain.measures import Samples, Values
 from robustbench_snn.explain.progress import Bar
 from robustbench_snn.explain.rows import Row, content, failed, identity, light
 from robustbench_snn.explain.settings import MAPS, ExplainConfig
-from robustbench_snn.plan import DataIdentity, ModelIdentity, sample_count
+from robustbench_snn.plan import (
+    UNREADABLE,
+    DataIdentity,
+    ModelIdentity,
+    older_notes,
+    sample_count,
+)
 from robustbench_snn.provenance import provenance, utc_now
-from robustbench_snn.store import read_light, write_shard
+from robustbench_snn.store import read_light, say, write_shard
 from robustbench_snn.worker import Worker
 
 
@@ -59,6 +65,7 @@ class ModelRun:
 
     def rows(self, jobs: Sequence[Job]) -> list[Row]:
         """The row of every job, computed unless it is on disk; without per-sample lists."""
+        self._tell(jobs)
         found = {job.key: read_light(job.path, LAYOUT) for job in jobs if job.done}
         todo = [job for job in jobs if job.key not in found]
         pieces: dict[int, list[Job]] = {}
@@ -71,6 +78,15 @@ class ModelRun:
         finally:
             self.bar.end()
         return [row for job in jobs if (row := found[job.key]) is not None]
+
+    def _tell(self, jobs: Sequence[Job]) -> None:
+        states = {job.path: job.state for job in jobs}
+        older = [path for path, state in states.items() if state == "older"]
+        for path, state in states.items():
+            if state == "unreadable":
+                say(f"'{path}' {UNREADABLE} and is computed again.")
+        for note in older_notes(older, self.config.run.keep_older):
+            say(note)
 
     def _shard(self, jobs: Sequence[Job]) -> list[Row]:
         constant = provenance() | {

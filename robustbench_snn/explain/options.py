@@ -150,6 +150,11 @@ def _how(group: Any) -> None:
         default=DEFAULT_RESULTS,
         help=f"folder of stored maps ({DEFAULT_RESULTS})",
     )
+    group.add_argument(
+        "--keep-older",
+        action="store_true",
+        help="take stored maps that another version of this package's source computed",
+    )
     group.add_argument("--quiet", action="store_true", help="print results only")
     group.add_argument("--list", action="store_true", help="name maps and groups of metrics")
 
@@ -202,6 +207,7 @@ def explain_config(found: argparse.Namespace, models: Sequence[str], dataset: st
         out=found.results,
         plugins=tuple(found.plugin or ()),
         model_args=dict(_pair(text) for text in found.model_arg or ()),
+        keep_older=found.keep_older,
         **counts,
     )
     groups = parse_groups(found.metrics) if found.metrics else ("location", "concentration")

@@ -29,6 +29,7 @@ def identity(job: Job, config: ExplainConfig, probe: Computed) -> Row:
         "model": model.name,
         "model_config": model.config,
         "model_source_sha256": model.source_sha256,
+        "code_sha256": job.code or None,
         "weights_sha256": model.weights_sha256,
         "dataset": data.name,
         "dataset_source": data.source,

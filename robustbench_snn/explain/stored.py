@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SAME = (
     "model",
     "model_config",
+    "model_source_sha256",
     "weights_sha256",
     "dataset",
     "dataset_revision",
@@ -35,6 +36,9 @@ SAME = (
     "target",
     "seed",
     "device",
+    "surrogate",
+    "ssa_proj_lif",
+    "time_steps",
 )
 
 
@@ -43,8 +47,8 @@ class Measured:
     """One map of one model under one measurement, all shards together.
 
     Attributes:
-        facts: the columns of ``SAME``, and ``note``, ``passes``, ``surrogate``,
-            ``time_steps``, ``dataset_source``, ``preprocess``.
+        facts: the columns of ``SAME``, and ``note``, ``passes``, ``dataset_source``,
+            ``preprocess``.
         ids: n sample ids; all arrays below are in their order.
         labels, predicted, confidence: [n] each.
         maps: float32 [n, h, w], or None where only numbers were stored.
@@ -125,7 +129,7 @@ def load(root: str | Path, keys: Collection[str] | None = None) -> list[Measured
 
 def _joined(group: pd.DataFrame) -> Measured:
     first = group.iloc[0]
-    columns = [*SAME, "note", "passes", "surrogate", "time_steps", "dataset_source", "preprocess"]
+    columns = [*SAME, "note", "passes", "dataset_source", "preprocess"]
     ids = np.concatenate([np.asarray(v) for v in group["sample_ids"]])
     # Shards of two runs may overlap.
     _, keep = np.unique(ids, return_index=True)

@@ -22,7 +22,10 @@ from robustbench_snn.store import Results
 if TYPE_CHECKING:
     import pandas as pd
 
-FACTS = ["model", "model_config", "weights_sha256", "split", "seed", "time_steps", "surrogate"]
+FACTS = [
+    *("model", "model_config", "model_source_sha256", "weights_sha256", "split", "seed"),
+    *("time_steps", "surrogate", "ssa_proj_lif", "device"),
+]
 CSV_COLUMNS = [
     *("dataset", "model", "corruption", "group", "severity", "source", "settings"),
     *("n", "correct", "accuracy", "low", "high"),
@@ -82,7 +85,7 @@ class CorruptionTable:
             )
         clean = samples[samples["corruption"].isna()]
         models = []
-        for facts, group in corrupted.groupby(FACTS, sort=True):
+        for facts, group in corrupted.groupby(FACTS, sort=True, dropna=False):
             named = dict(zip(FACTS, map(str, facts), strict=True))
             mine = clean[(clean[FACTS].astype(str) == named).all(axis=1)]
             models.append(_model(named, group, mine))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FACTS = (
     "model",
     "model_config",
+    "model_source_sha256",
     "weights_sha256",
     "dataset",
     "dataset_source",
@@ -31,6 +32,7 @@ FACTS = (
     "eps_unit",
     "clamp",
     "seed",
+    "device",
 )
 
 

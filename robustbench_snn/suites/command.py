@@ -37,7 +37,7 @@ def read_command(words: Sequence[str]) -> tuple[Suite, RunConfig, list[str], Any
         UsageError: an unknown suite or option, or an option that suites settle themselves.
     """
     from robustbench_snn.catalogue import load_plugin
-    from robustbench_snn.options import read_arguments
+    from robustbench_snn.options import check_trusted, read_arguments
     from robustbench_snn.resolve import resolve
 
     given, rest = _taken(words)
@@ -46,7 +46,10 @@ def read_command(words: Sequence[str]) -> tuple[Suite, RunConfig, list[str], Any
     if given["--eps"] is not None:
         suite = _at(suite, parse_eps(given["--eps"], "--eps"))
     arguments = read_arguments([*rest, "--attack", "clean"])
-    for path in suite.settings.get("plugins", ()):
+    given_plugins = arguments.settings["plugins"]
+    named = suite.settings.get("plugins", [])
+    check_trusted(named, given_plugins, arguments.allow_plugins, f"suite '{given['--suite']}'")
+    for path in named:
         load_plugin(path)
     # An empty list or table of the flags says nothing, so the file's stands.
     flags = {key: value for key, value in arguments.settings.items() if value not in ([], {})}

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_snn.errors import UsageError
-from robustbench_snn.store import sync_folder
+from robustbench_snn.row_files import confined, replace_file
+from robustbench_snn.store import folder_name
 
 FOLDER = "adversarial"
 
@@ -37,8 +35,8 @@ class Images:
 
 def image_path(model: str, dataset: str, start: int, stop: int, key: str) -> str:
     """Path of a file of images below the results folder."""
-    model, dataset = (re.sub(r"[^\w.+-]+", "-", text) for text in (model, dataset))
-    return f"{FOLDER}/{model}/{dataset}/{start:07d}-{stop:07d}-{key[:20]}.safetensors"
+    folder = f"{FOLDER}/{folder_name(model)}/{folder_name(dataset)}"
+    return f"{folder}/{start:07d}-{stop:07d}-{key[:20]}.safetensors"
 
 
 def write_images(
@@ -52,6 +50,9 @@ def write_images(
         ids: m sample ids.
         x: float32 [m, *input_shape].
         levels: whether 8-bit copies make sense: values lie in [0, 1].
+
+    Raises:
+        StorageError: the file cannot be written.
     """
     from safetensors.numpy import save
 
@@ -59,16 +60,20 @@ def write_images(
     if levels:
         arrays["x_8bit"] = np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
     content = save(arrays, metadata={"ids": json.dumps(list(ids))})
-    target = Path(root, path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{socket.gethostname()}-{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, target)
-    sync_folder(target.parent)
+    replace_file(Path(root, path), content)
     return hashlib.sha256(content).hexdigest()
+
+
+def is_stored(root: str | Path, path: str, sha256: str | None) -> bool:
+    """Whether a file of images is there and, where its sha256 is known, undamaged."""
+    target = confined(root, path)
+    if target is None:
+        return False
+    try:
+        with target.open("rb") as file:
+            return sha256 is None or hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:
+        return False
 
 
 def read_images(root: str | Path, path: str, sha256: str | None = None) -> Images:
@@ -77,17 +82,19 @@ def read_images(root: str | Path, path: str, sha256: str | None = None) -> Image
     Raises:
         UsageError: the file is missing, damaged, or not the one that was stored.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    target = Path(root, path)
+    target = confined(root, path)
     try:
-        content = target.read_bytes()
+        content = b"" if target is None else target.read_bytes()
     except OSError:
+        target = None
+    if target is None:
         raise UsageError(
             f"adversarial images '{path}' are not in '{root}': copy the folder '{FOLDER}' along "
             "with the results, or run the suite again."
-        ) from None
+        )
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise UsageError(
             f"adversarial images '{path}' are not those that were stored (their sha256 differs): "
@@ -95,8 +102,9 @@ def read_images(root: str | Path, path: str, sha256: str | None = None) -> Image
         )
     try:
         arrays = load(content)
-        with safe_open(str(target), framework="numpy") as file:
-            ids = json.loads(file.metadata()["ids"])
+        # The header, as text: its length in eight bytes, then JSON.
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        ids = json.loads(header["__metadata__"]["ids"])
     except (SafetensorError, KeyError, TypeError, ValueError):
         raise UsageError(f"adversarial images '{path}' cannot be read: it is damaged.") from None
     levels = arrays.get("x_8bit")

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from robustbench_snn.attack_spec import AttackSpec
+from robustbench_snn.attacks import ATTACKS, attack_type
 from robustbench_snn.config import content_key
 from robustbench_snn.diagnostics.findings import raised
 from robustbench_snn.diagnostics.run import Diagnosis
 from robustbench_snn.metrics import wilson
-from robustbench_snn.plan import CLEAN, key_content
+from robustbench_snn.plan import CLEAN, UNREADABLE, code_sha256, key_content, older_notes
 from robustbench_snn.provenance import utc_now
 from robustbench_snn.rows import identity
-from robustbench_snn.store import read_row, shard_path
+from robustbench_snn.source_code import own_roots
+from robustbench_snn.store import look, read_row, shard_path
 from robustbench_snn.suites.evaluate import Evaluation, ModelRun
+from robustbench_snn.suites.images import is_stored
 from robustbench_snn.suites.layouts import SUITE_VERSION, SUITES
 from robustbench_snn.suites.standing import ImageFile
 from robustbench_snn.suites.times import TimeCell
@@ -42,6 +44,7 @@ def summary_row(
     failed = sum(log.failed for log in [*found.log, *found.curve_log])
     row = {name: value for name, value in base.items() if name in SUITES.columns} | {
         "key": suite_key(run),
+        "code_sha256": summary_code(run),
         "suite": found.suite.name,
         "settings": settings,
         "eps": found.suite.eps,
@@ -87,11 +90,27 @@ def finished(run: ModelRun) -> dict[str, Any] | None:
     root, key = run.config.out, suite_key(run)
     place = {"suite": run.suite.name, "model": run.model.name, "dataset": run.data.name}
     path = shard_path(root, place | {"start": 0, "stop": run.found.n, "key": key}, SUITES)
-    row = read_row(path)
-    if row is None or row["key"] != key or row["status"] != "ok":
+    code, keep = summary_code(run), run.config.keep_older
+    state, _ = look(path, key, SUITES, code)
+    if state == "unreadable":
+        run.say(f"'{path}' {UNREADABLE} and is computed again.")
+    elif state == "older":
+        for note in older_notes([path], keep):
+            run.say(note)
+    row = read_row(path) if state == "ok" or (state == "older" and keep) else None
+    if row is None:
         return None
-    files = [ImageFile(**json.loads(text)) for text in row["image_files"]]
-    return row if all(Path(root, file.path).is_file() for file in files) else None
+    for file in (ImageFile(**json.loads(text)) for text in row["image_files"]):
+        if not is_stored(root, file.path, file.sha256):
+            run.say(f"'{file.path}' is missing or damaged and is computed again.")
+            return None
+    return row
+
+
+def summary_code(run: ModelRun) -> str:
+    """sha256 of the source of this package that a suite's last row depends on."""
+    attacks = {home for name in ATTACKS.names() for home in own_roots(attack_type(name).impl)}
+    return code_sha256(run.model, run.data, CLEAN, "suites.engine", *attacks)
 
 
 def _samples(found: Evaluation) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,14 +17,22 @@ from robustbench_snn.attack_spec import AttackSpec
 from robustbench_snn.attacks import build
 from robustbench_snn.attacks.health import AttackHealth
 from robustbench_snn.config import RunConfig, content_key
-from robustbench_snn.errors import PreflightRefused, UsageError
+from robustbench_snn.errors import PreflightRefused, StorageError, UsageError
 from robustbench_snn.measure import Budget, Measured, joined, measure
 from robustbench_snn.memory import with_backoff
-from robustbench_snn.plan import Cell, Task, batch_dependent, key_content
+from robustbench_snn.plan import (
+    UNREADABLE,
+    Cell,
+    Task,
+    batch_dependent,
+    code_sha256,
+    key_content,
+    older_notes,
+)
 from robustbench_snn.provenance import utc_now
 from robustbench_snn.rows import Row, failed_row, norm_and_eps
-from robustbench_snn.store import read_row, shard_path, write_shard
-from robustbench_snn.suites.images import image_path, write_images
+from robustbench_snn.store import look, read_row, say, shard_path, write_shard
+from robustbench_snn.suites.images import image_path, is_stored, write_images
 from robustbench_snn.suites.layouts import STEPS, SUITE_VERSION, as_step
 from robustbench_snn.worker import CleanPass, Worker
 
@@ -80,16 +87,15 @@ class SuiteWorker(Worker):
         Raises:
             UsageError: the attack cannot be run on this model (``NotApplicable``) or at all.
         """
+        self.verify(task)
         clean = self.clean(task)
         part = _part(clean, rows)
         cell = self._step_cell(task, spec, part.ids)
-        found = read_row(cell.path)
-        if found is not None and found["key"] == cell.key and found["status"] == "ok":
-            if not found["images"] or Path(self.config.out, found["images"]).is_file():
-                return found
+        if found := self._stored(cell):
+            return found
         try:
             row = self._computed(task, cell, part)
-        except (UsageError, PreflightRefused):
+        except (UsageError, PreflightRefused, StorageError):
             raise
         except Exception as error:
             row = failed_row(task, cell, self.config.seed, error) | self._constant
@@ -97,6 +103,23 @@ class SuiteWorker(Worker):
         row = as_step(row)
         write_shard(self.config.out, cell.key, row, STEPS)
         return row
+
+    def _stored(self, cell: Cell) -> Row | None:
+        """The step's row, if it and its images are on disk as they were written."""
+        state, found = look(cell.path, cell.key, STEPS, cell.code)
+        if state == "unreadable":
+            say(f"'{cell.path}' {UNREADABLE} and is computed again.")
+        elif state == "older":
+            for note in older_notes([cell.path], self.config.keep_older):
+                say(note)
+        if found is None or not (state == "ok" or (state == "older" and self.config.keep_older)):
+            return None
+        if found["images"] and not is_stored(
+            self.config.out, found["images"], found["images_sha256"]
+        ):
+            say(f"'{found['images']}' is missing or damaged and is computed again.")
+            return None
+        return read_row(cell.path)
 
     def _step_cell(self, task: Task, spec: AttackSpec, ids: Sequence[str]) -> Cell:
         content = key_content(
@@ -113,7 +136,8 @@ class SuiteWorker(Worker):
             "stop": task.shard.stop,
             "key": key,
         }
-        return Cell(spec, key, shard_path(self.config.out, place, STEPS))
+        code = code_sha256(task.model, task.data, spec, "suites.worker")
+        return Cell(spec, key, shard_path(self.config.out, place, STEPS), code)
 
     def _computed(self, task: Task, cell: Cell, part: CleanPass) -> Row:
         started, begun = utc_now(), time.perf_counter()
