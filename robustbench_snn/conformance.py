@@ -12,6 +12,7 @@ from torch import Tensor
 
 from robustbench_snn.adapter import ModelAdapter
 from robustbench_snn.attacks import build, make_spec
+from robustbench_snn.attacks.losses import wrong
 from robustbench_snn.errors import PreflightRefused
 from robustbench_snn.metrics import wilson
 
@@ -131,7 +132,7 @@ def clean_accuracy(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
         return Finding(name, True, "the card states none")
     if checkpoint is None or model.weights_sha256 != checkpoint.sha256:
         return Finding(name, True, "the card speaks of other weights")
-    correct = int((model(x).argmax(1) == y).sum())
+    correct = int((~wrong(model(x), y)).sum())
     low, high = wilson(correct, len(y), AGREEMENT_LEVEL)
     stated = wilson(round(reported.accuracy * reported.n), reported.n, AGREEMENT_LEVEL)
     passed = low <= stated[1] and stated[0] <= high

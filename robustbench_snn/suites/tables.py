@@ -84,7 +84,11 @@ def _idle(log: Mapping[str, Any]) -> bool:
 
 
 def _step(log: Mapping[str, Any]) -> dict[str, str]:
-    failed = f"failed on {log['failed']} samples" if log["failed"] else ""
+    notes = [f"failed on {log['failed']} samples"] if log["failed"] else []
+    if log.get("nonfinite"):
+        notes.append(f"no finite answer on {log['nonfinite']}")
+    if log.get("again"):
+        notes.append("fooled by it among attacks on all samples")
     return {
         "eps": levels(log["eps"]),
         "step": log["label"],
@@ -92,7 +96,7 @@ def _step(log: Mapping[str, Any]) -> dict[str, str]:
         "fooled": str(log["fooled"]),
         "gradients": f"{log['gradients'] / max(log['attacked'], 1):.0f}",
         "seconds": f"{log['seconds']:.0f}",
-        "note": log["reason"] or failed,
+        "note": log["reason"] or "; ".join(notes),
     }
 
 
@@ -163,7 +167,7 @@ def caption(row: Row) -> str:
             + "".join(f"; plain: {name}." for name in list(halves(row))[:1])
         )
     text += (
-        " flags: diagnostics raised, of D1 to D20 below. gradients: backward passes for one "
+        " flags: diagnostics raised, of D1 to D21 below. gradients: backward passes for one "
         "sample, everything included; seconds: all attacks together, one after another."
     )
     return text + (f" Not applicable: {', '.join(refused)}." if refused else "")

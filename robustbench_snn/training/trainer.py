@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustbench_snn.adapter import ModelAdapter
+from robustbench_snn.attacks.losses import answers
 from robustbench_snn.errors import UsageError
 from robustbench_snn.models import neuron
 from robustbench_snn.training.augment import augment
@@ -255,6 +256,6 @@ def accuracy_of(model: ModelAdapter, pictures: Pictures) -> NDArray[np.bool_]:
         for start in range(0, len(pictures.labels), EVAL_BATCH):
             part = slice(start, start + EVAL_BATCH)
             logits = model(to_unit(pictures.pixels[part], device))
-            correct.append(logits.argmax(1).cpu().numpy() == pictures.labels[part])
+            correct.append(answers(logits).cpu().numpy() == pictures.labels[part])
     model.train(training)
     return np.concatenate(correct)
