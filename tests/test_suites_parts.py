@@ -9,10 +9,13 @@ import pytest
 from robustbench_snn.run import main as run
 from robustbench_snn.suites.command import read_command
 from robustbench_snn.suites.curves import eps50, eps50_band
+from robustbench_snn.suites.reevaluate import counted
 from robustbench_snn.suites.spec import BUILT_IN, attack_at, read_suite, resolved
 from robustbench_snn.suites.standing import Standing, short_label
 from robustbench_snn.suites.stored import suite_rows
+from robustbench_snn.suites.summary import check_order
 from robustbench_snn.suites.tables import findings, idle, winners
+from robustbench_snn.verify import main as verify
 
 PLUGIN = str(Path(__file__).parent / "masked_models.py")
 
@@ -159,3 +162,47 @@ def test_a_failing_step_is_stored_as_failed_and_does_not_count(tmp_path, monkeyp
     assert "failed on" in capsys.readouterr().out
     monkeypatch.undo()
     assert run(words(path, tmp_path, "control.test")) == 0
+
+
+def test_worst_case_holds_what_attacks_on_all_samples_and_diagnostics_found(tmp_path, capsys):
+    path = tmp_path / "weak.toml"
+    path.write_text(
+        'suite = "weak"\neps = "4/255"\n[[full]]\nname = "pgd"\nsteps = 10\n'
+        '[[full]]\nname = "pgd"\nsteps = 10\neps = "2/255"\n'
+        '[[step]]\nname = "noise"\ndraws = 1\n[probes]\nn = 0\n'
+        '[curve]\nn = 16\neps = ["2/255", "4/255"]\n[[curve.full]]\nname = "fgsm"\n'
+    )
+    assert run(words(path, tmp_path / "r", "control.test")) == 0
+    row = suite_rows(tmp_path / "r", "weak")[0]
+    clean, plain, robust = (np.array(row[name]) for name in ("clean", "plain", "robust"))
+    assert clean.sum() > plain.sum()
+    assert not (robust & ~plain).any()
+    assert not (plain & ~clean).any()
+    # The images that fooled are kept, and a reviewer finds the same.
+    assert all(at >= 0 for at, won in zip(row["image"], row["winner"], strict=True) if won)
+    assert "pgd" in row["winner"]
+    assert verify([str(tmp_path / "r"), "--plugin", PLUGIN]) == 0
+    assert "agrees" in capsys.readouterr().out
+    points = {(p["curve"], p["eps"]): p["correct"] for p in json.loads(row["curves"])}
+    assert all(points["worst case", eps] <= points["fgsm", eps] for eps in (2 / 255, 4 / 255))
+    small = np.array(row["broken_eps"]) == 2 / 255
+    assert small.any(), "an attack on all samples at a smaller eps counts there"
+
+
+def test_a_sample_lost_without_an_image_counts_and_keeps_its_smallest_eps():
+    standing = Standing(["a", "b", "c"], np.zeros(3, dtype=np.int64), np.array([True, True, False]))
+    standing.lose("pgd", 4 / 255, [0, 2])
+    standing.lose("apgd", 2 / 255, [0])
+    assert standing.broken_eps.tolist() == [2 / 255, np.inf, 0.0]
+    assert standing.winner == ["pgd", "", ""]
+    claimed, image = standing.robust(4 / 255), [-1, -1, -1]
+    right = np.array([True, True, True])
+    assert counted(right, standing.clean, claimed, image).tolist() == [False, True, False]
+    assert counted(right, standing.clean, claimed, [0, -1, -1]).tolist() == [True, True, False]
+
+
+def test_an_order_that_cannot_be_is_a_defect():
+    yes, no = np.array([True]), np.array([False])
+    with pytest.raises(RuntimeError, match="worst case <= plain <= clean"):
+        check_order(yes, no, yes)
+    check_order(yes, yes, no)

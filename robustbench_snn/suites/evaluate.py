@@ -237,7 +237,11 @@ class ModelRun:
         """
         found = self.found
         largest = max([self.suite.eps, *(self.suite.curve.eps if self.suite.curve.n else ())])
-        for spec, outcome in [*found.full.items(), *found.curve_full.items(), *found.probes.items()]:
+        for spec, outcome in [
+            *found.full.items(),
+            *found.curve_full.items(),
+            *found.probes.items(),
+        ]:
             if 0 < float(spec.params.get("eps", 0)) <= largest:
                 self._take_in(spec, outcome.robust)
         if not self.worker.model(self.model.name).stochastic:

@@ -100,9 +100,7 @@ def _right(
     model: ModelAdapter, steps: int, images: torch.Tensor, labels: torch.Tensor, size: int
 ) -> NDArray[np.bool_]:
     with at_time_steps(model, steps), torch.no_grad():
-        parts = [
-            ~wrong(model(part), labels[at : at + size]) for at, part in _batches(images, size)
-        ]
+        parts = [~wrong(model(part), labels[at : at + size]) for at, part in _batches(images, size)]
     return np.asarray(torch.cat(parts).cpu().numpy())
 
 
