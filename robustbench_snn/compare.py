@@ -1,8 +1,8 @@
 """``python -m robustbench_snn.compare A B``: is one model more robust than another?
 
 A and B are models within a results folder, or two results folders. Outcomes are paired sample by
-sample: the difference comes with a 95 % interval (Newcombe 1998) and a bootstrap interval, and
-McNemar's exact test says whether the two are right equally often.
+sample: the difference comes with a 95 % interval (Newcombe 1998), and McNemar's exact test says
+whether the two are right equally often.
 """
 
 from __future__ import annotations
@@ -13,16 +13,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from robustbench_snn.errors import UsageError
 from robustbench_snn.registry import did_you_mean
 
-if TYPE_CHECKING:
-    import numpy as np
-
-COLUMNS = ("what", "n", "A %", "B %", "A - B, points [95 % CI]", "bootstrap", "only A, only B", "p")
-BOOTSTRAPS = 10_000
+COLUMNS = ("what", "n", "A %", "B %", "A - B, points [95 % CI]", "only A, only B", "p")
 
 # Sample id to outcome.
 Right = Mapping[str, bool]
@@ -35,10 +31,12 @@ class Side:
     Attributes:
         name: of the model.
         right: what was measured (``pgd eps=8/255 steps=50``) to sample outcomes.
+        dataset: where the samples come from, which says what of them goes together.
     """
 
     name: str
     right: Mapping[str, Right]
+    dataset: str = ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,10 +76,12 @@ def table(a: Side, b: Side, attack: str = "") -> str:
     Raises:
         UsageError: the sides have nothing in common.
     """
+    from robustbench_snn.data.catalogue import repeated
     from robustbench_snn.report.tables import to_markdown
 
     common = [what for what in a.right if what in b.right and what.startswith(attack)]
-    records = [record for what in common if (record := paired(what, a.right[what], b.right[what]))]
+    found = [paired(what, a.right[what], b.right[what], a.dataset) for what in common]
+    records = [record for record in found if record]
     if not records:
         raise UsageError(
             f"'{a.name}' and '{b.name}' have no attack and sample in common: A has "
@@ -90,8 +90,9 @@ def table(a: Side, b: Side, attack: str = "") -> str:
     return (
         f"A = {a.name}, B = {b.name}; the same samples, paired\n\n"
         + to_markdown(records, COLUMNS)
-        + "\np: McNemar's exact test. Intervals: Newcombe's for paired proportions; percentile "
-        f"bootstrap over samples ({BOOTSTRAPS:,} draws, seed 0)."
+        + "\np: McNemar's exact test. Intervals: Newcombe's for paired proportions"
+        + repeated(a.dataset, [sample for what in common for sample in a.right[what]])
+        + "."
     )
 
 
@@ -113,7 +114,8 @@ def sides(options: argparse.Namespace) -> tuple[Side, Side]:
         wrong = options.b if folders[0] else options.a
         raise UsageError(f"A and B are two models or two folders, and '{wrong}' is no folder.")
     found = outcomes(options.results, options.dataset)
-    return _named(options.a, found, options), _named(options.b, found, options)
+    data = _dataset_of(options.results, options)
+    return _named(options.a, found, options, data), _named(options.b, found, options, data)
 
 
 def _from_folder(folder: str, options: argparse.Namespace) -> Side:
@@ -122,19 +124,34 @@ def _from_folder(folder: str, options: argparse.Namespace) -> Side:
         raise UsageError(
             f"'{folder}' holds {len(found)} models ({', '.join(found)}): choose with --model."
         )
-    side = _named(options.model or next(iter(found)), found, options)
-    return Side(f"{side.name} in {Path(folder).name}", side.right)
+    data = _dataset_of(folder, options)
+    side = _named(options.model or next(iter(found)), found, options, data)
+    return Side(f"{side.name} in {Path(folder).name}", side.right, data)
+
+
+def _dataset_of(folder: str, options: argparse.Namespace) -> str:
+    """The data set compared on; ``outcomes`` has made sure that there is one only."""
+    from robustbench_snn.store import Results
+    from robustbench_snn.suites.layouts import SUITES
+
+    if options.dataset:
+        return str(options.dataset)
+    frames = Results.load(folder).frame(), Results.load(folder, layout=SUITES).frame()
+    return str(next(name for frame in frames for name in frame["dataset"]))
 
 
 def _named(
-    name: str, found: Mapping[str, Mapping[str, Right]], options: argparse.Namespace
+    name: str,
+    found: Mapping[str, Mapping[str, Right]],
+    options: argparse.Namespace,
+    dataset: str,
 ) -> Side:
     if name not in found:
         raise UsageError(
             f"model '{name}' has no results in '{options.results}': "
             f"{did_you_mean(name, list(found))}"
         )
-    return Side(name, found[name])
+    return Side(name, found[name], dataset)
 
 
 def outcomes(root: str | Path, dataset: str | None = None) -> dict[str, dict[str, Right]]:
@@ -199,10 +216,11 @@ def _add_runs(found: dict[str, dict[str, Right]], samples: Any) -> None:
         found[model][label + place] = right
 
 
-def paired(what: str, a: Right, b: Right) -> dict[str, str] | None:
+def paired(what: str, a: Right, b: Right, dataset: str = "") -> dict[str, str] | None:
     """One line of the table, or None when no sample is in both."""
     import numpy as np
 
+    from robustbench_snn.data import sample_groups
     from robustbench_snn.metrics import mcnemar, paired_difference
     from robustbench_snn.report.tables import format_difference
 
@@ -211,35 +229,19 @@ def paired(what: str, a: Right, b: Right) -> dict[str, str] | None:
         return None
     first = np.array([a[sample] for sample in common])
     second = np.array([b[sample] for sample in common])
-    low, high = bootstrap(first, second)
     only = int((first & ~second).sum()), int((second & ~first).sum())
-    p = mcnemar(first, second)
+    groups = sample_groups(dataset, common)
+    p = mcnemar(first, second, groups)
     values = (
         what,
         str(len(common)),
         f"{100 * first.mean():.1f}",
         f"{100 * second.mean():.1f}",
-        format_difference(paired_difference(first, second)),
-        f"[{100 * low:+.1f}, {100 * high:+.1f}]",
+        format_difference(paired_difference(first, second, groups=groups)),
         f"{only[0]}, {only[1]}",
         "< 0.0001" if p < 1e-4 else f"{p:.4f}",
     )
     return dict(zip(COLUMNS, values, strict=True))
-
-
-def bootstrap(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap interval (95 %) of the difference of paired accuracies.
-
-    Only three kinds of samples matter (only a right, only b right, no difference), so their
-    counts are drawn at once.
-    """
-    import numpy as np
-
-    n = len(a)
-    shares = [float((a & ~b).mean()), float((b & ~a).mean())]
-    draws = np.random.default_rng(seed).multinomial(n, [*shares, 1 - sum(shares)], BOOTSTRAPS)
-    low, high = np.percentile((draws[:, 0] - draws[:, 1]) / n, [2.5, 97.5])
-    return float(low), float(high)
 
 
 if __name__ == "__main__":

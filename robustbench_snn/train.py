@@ -255,8 +255,9 @@ def write_results(
     """Weights (safetensors), card (JSON) and log beside each other in the training's folder."""
     from safetensors.torch import save_file
 
+    from robustbench_snn.data import sample_groups
     from robustbench_snn.loading import device_name
-    from robustbench_snn.metrics import wilson
+    from robustbench_snn.metrics import Accuracy
     from robustbench_snn.provenance import provenance
     from robustbench_snn.weights import file_sha256
 
@@ -267,6 +268,10 @@ def write_results(
         state = {k: v.half() if is_weight(v) else v for k, v in state.items()}
     save_file(state, weights)
     n, k = len(correct), int(correct.sum())
+    test, groups = data["test"], None
+    if test.card.groups:
+        groups = sample_groups(test.card.name, test.batch(range(n)).ids)
+    low, high = Accuracy.of(correct, groups).interval
     seconds, cpu = (sum(row[key] for row in trainer.log) for key in ("seconds", "cpu_seconds"))
     seen = trainer.recipe.epochs * len(trainer.train.labels)
     facts = {
@@ -276,7 +281,7 @@ def write_results(
         "config": dict(card.config),
         "time_steps": card.time_steps,
         "recipe": trainer.recipe.facts(),
-        "clean": {"accuracy": k / n, "n": n, "interval_95": list(wilson(k, n))},
+        "clean": {"accuracy": k / n, "n": n, "interval_95": [low, high]},
         "data": {
             name: {"source": part.source, "revision": part.revision, "n": len(part)}
             for name, part in data.items()
@@ -292,7 +297,6 @@ def write_results(
         "note": args.note,
     }
     (folder / f"{card.name}.json").write_text(json.dumps(facts, indent=1) + "\n")
-    low, high = wilson(k, n)
     print(f"clean accuracy {k / n:.1%} [{low:.1%}, {high:.1%}] of {n} test images; {weights}")
 
 

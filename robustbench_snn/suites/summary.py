@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from robustbench_snn.attack_spec import AttackSpec
 from robustbench_snn.config import content_key
+from robustbench_snn.data import sample_groups
 from robustbench_snn.diagnostics.findings import raised
 from robustbench_snn.diagnostics.run import Diagnosis
-from robustbench_snn.metrics import wilson
+from robustbench_snn.metrics import Accuracy
 from robustbench_snn.plan import CLEAN, key_content
 from robustbench_snn.provenance import utc_now
 from robustbench_snn.rows import identity
@@ -172,7 +173,8 @@ def _row_flags(found: Evaluation, outside: Sequence[str]) -> list[str]:
 
 def _nonfinite(found: Evaluation) -> bool:
     outcomes = [*found.full.values(), *found.curve_full.values(), *found.probes.values()]
-    return any(each.nonfinite for each in [*found.log, *found.curve_log, *outcomes])
+    logs = [*found.log, *found.curve_log]
+    return any(o.nonfinite for o in outcomes) or any(log.nonfinite for log in logs)
 
 
 def curves(found: Evaluation) -> list[dict[str, Any]]:
@@ -183,24 +185,29 @@ def curves(found: Evaluation) -> list[dict[str, Any]]:
     n = min(found.suite.curve.n, found.n)
     if not n:
         return []
-    clean = int(found.standing.clean[:n].sum())
+    groups = sample_groups(found.data.name, found.standing.ids[:n])
+    clean = found.standing.clean[:n]
     names = dict.fromkeys(_curve_name(spec) for spec in found.curve_full)
-    points = [_point(name, 0.0, clean, n) for name in [*names, "worst case"]]
+    points = [_point(name, 0.0, clean, groups) for name in [*names, "worst case"]]
     worst = {eps: found.standing.robust(eps)[:n] for eps in found.suite.curve.eps}
     for spec, outcome in found.curve_full.items():
         # A sample that is wrong on its clean image counts as wrong at every eps.
         right = outcome.robust & outcome.clean
         eps = float(spec.params["eps"])
-        points.append(_point(_curve_name(spec), eps, int(right.sum()), n))
+        points.append(_point(_curve_name(spec), eps, right, groups))
         for at, standing in worst.items():
             worst[at] = standing & right if at >= eps else standing
-    return points + [_point("worst case", at, int(left.sum()), n) for at, left in worst.items()]
+    return points + [_point("worst case", at, left, groups) for at, left in worst.items()]
 
 
 def _curve_name(spec: AttackSpec) -> str:
     return f"{spec.name}-{spec.params['steps']}" if "steps" in spec.params else spec.name
 
 
-def _point(name: str, eps: float, correct: int, n: int) -> dict[str, Any]:
-    low, high = wilson(correct, n)
-    return {"curve": name, "eps": eps, "correct": correct, "n": n, "low": low, "high": high}
+def _point(
+    name: str, eps: float, right: NDArray[np.bool_], groups: NDArray[np.int64] | None
+) -> dict[str, Any]:
+    accuracy = Accuracy.of(right, groups)
+    low, high = accuracy.interval
+    counts = {"correct": accuracy.correct, "n": accuracy.n}
+    return {"curve": name, "eps": eps, **counts, "low": low, "high": high}

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_snn.attack_spec import format_distance
+from robustbench_snn.data import sample_groups
+from robustbench_snn.data.catalogue import repeated
+from robustbench_snn.metrics import effective_size
 from robustbench_snn.report.tables import format_accuracy, to_csv, to_markdown
 from robustbench_snn.suites.curves import eps50, eps50_band, levels
 
@@ -33,7 +36,7 @@ def _headline(row: Row) -> dict[str, str]:
     values = (
         row["model"],
         str(n),
-        *(format_accuracy(sum(row[name]), n) for name in ("clean", "plain", "robust")),
+        *(_accuracy(row, name) for name in ("clean", "plain", "robust")),
         f"{100 * sum(row['robust_8bit']) / n:.1f}",
         *(_half(fifty.get(name)) for name in (plain, WORST)),
         ", ".join(row["flags"]) or "none",
@@ -41,6 +44,11 @@ def _headline(row: Row) -> dict[str, str]:
         f"{row['seconds']:.0f}",
     )
     return dict(zip(HEAD, values, strict=True))
+
+
+def _accuracy(row: Row, name: str) -> str:
+    groups = sample_groups(row["dataset"], row["sample_ids"])
+    return format_accuracy(sum(row[name]), len(row[name]), effective_size(row[name], groups))
 
 
 def halves(row: Row) -> dict[str, tuple[float, float, float]]:
@@ -158,7 +166,8 @@ def caption(row: Row) -> str:
         "image and on every adversarial image found, predicted again in a separate clean pass "
         f"with batch size {row['verified_batch_size']}. 8-bit: the same images rounded to whole "
         "levels; attacks stop at the first image that fools, so rounding undoes some of them, and "
-        "nothing attacks those again. Brackets: 95 % Wilson intervals."
+        "nothing attacks those again. Brackets: 95 % Wilson intervals"
+        f"{repeated(row['dataset'], row['sample_ids'])}."
     )
     if row["n_curve"]:
         text += (
