@@ -145,7 +145,7 @@ def _report(config: RunConfig, rows: Sequence[Row]) -> int:
 
         found = lines(rows)
         told = allow_for_groups(found, rows, config.out)
-        print_table(found, config, caption(config, rows) + told)
+        print_table(found, config, caption(config, rows, told))
     if any("untrained" in row["flags"] for row in rows):
         print(f"{UNTRAINED}. Train a model or give --weights before quoting any of these numbers.")
     failed = [row for row in rows if row["status"] != "ok"]

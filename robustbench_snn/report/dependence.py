@@ -37,7 +37,7 @@ def allow_for_groups(lines: Sequence[Line], rows: Sequence[Row], out: str) -> st
         out: the results folder that holds them whole.
 
     Returns:
-        A sentence for the caption; empty where every sample shows something of its own.
+        What a caption adds to the name of its intervals; empty where all samples are independent.
     """
     first = [row for row in rows if line_of(row) == line_of(rows[0])]
     said = repeated(str(rows[0]["dataset"]), sample_ids(first, out))
@@ -52,4 +52,4 @@ def allow_for_groups(lines: Sequence[Line], rows: Sequence[Row], out: str) -> st
         for column, name in (("pred_clean", "clean"), ("pred_adv", "robust")):
             right = np.concatenate([row[column] for row in whole]) == labels
             line.worth[name] = effective_size(right, groups)
-    return f" Intervals{said[1:]}." if said else ""
+    return said

@@ -130,8 +130,11 @@ def describe(spec: AttackSpec) -> str:
     return " ".join([spec.name, ", ".join(shown)]).strip()
 
 
-def caption(config: RunConfig, rows: Sequence[Mapping[str, Any]]) -> str:
-    """What the numbers were measured on and with, in one paragraph."""
+def caption(config: RunConfig, rows: Sequence[Mapping[str, Any]], told: str = "") -> str:
+    """What the numbers were measured on and with, in one paragraph.
+
+    ``told``: what must be said of the intervals (``dependence.allow_for_groups``).
+    """
 
     def every(column: str) -> str:
         return ", ".join(dict.fromkeys(str(row[column]) for row in rows))
@@ -141,7 +144,7 @@ def caption(config: RunConfig, rows: Sequence[Mapping[str, Any]]) -> str:
         f"{config.dataset} ({every('dataset_source')}, revision {every('dataset_revision')}), "
         f"{config.split} split, first {n} samples; surrogate {every('surrogate')}; "
         f"ε in pixel units of images in [0, 1]; adversarial images clamped to "
-        f"{every('clamp')}; {_iterate(config)}; seed {config.seed}; Wilson intervals."
+        f"{every('clamp')}; {_iterate(config)}; seed {config.seed}; Wilson intervals{told}."
     )
     precisions = sorted({row["precision"] for row in rows if row.get("precision")})
     text += "".join(f" {name}: {_FAST_TEXTS[name]}" for name in precisions if name in _FAST_TEXTS)
