@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_snn.attack_spec import AttackSpec, format_distance
+from robustbench_snn.attacks.specs import climbed
 from robustbench_snn.config import CLEAN, RunConfig
 from robustbench_snn.errors import UsageError
 from robustbench_snn.estimators import NotApplicable
@@ -131,6 +132,18 @@ def _without_eot(suite: Suite) -> bool:
     return any(follows_single_gradients(attack_at(table, suite.eps)) for table in tables)
 
 
+def _least(suite: Suite, others: Sequence[str]) -> tuple[str, ...]:
+    """The loss whose gradient a suite cannot do without: of several, the one that cannot saturate.
+
+    Cross-entropy without a gradient is what diagnostics D10 and D14 tell, beside the attacks that
+    do without it.
+    """
+    tables = (*suite.full, *suite.step, *suite.curve.full, *suite.curve.step)
+    specs = [attack_at(table, suite.eps) for table in resolved(tables, (), others)]
+    losses = climbed(specs)
+    return ("margin",) if "margin" in losses else losses
+
+
 class ModelRun:
     """Takes one model through a suite.
 
@@ -147,7 +160,7 @@ class ModelRun:
         self.suite, self.worker, self.say = suite, worker, say
         self.config = replace(config, models=(name,), attacks=(CLEAN,))
         self.others = [other for other in config.models if other != name]
-        session = prepare(self.config, worker, new_run_id())
+        session = prepare(self.config, worker, new_run_id(), _least(suite, self.others))
         self.tasks: list[Task] = list(session.tasks)
         self.model, self.data = session.models[0], self.tasks[0].data
         passes = [worker.clean(task) for task in self.tasks]

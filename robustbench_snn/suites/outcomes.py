@@ -71,7 +71,8 @@ def measured(
         progress: told what happens.
     """
     config = replace(config, models=(model.name,), attacks=tuple(dict.fromkeys(specs)))
-    run(config, progress)
+    # Whether the model can be attacked at all was asked when the suite began.
+    run(config, progress, losses=())
     found: dict[AttackSpec, list[dict[str, Any]]] = {}
     failed = set()
     for task in plan(config, [model], {model.name: (data,)}, device_type):
