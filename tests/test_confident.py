@@ -1,4 +1,4 @@
-"""Where cross-entropy is saturated, only what follows its gradient is refused, and the cause told."""
+"""Where cross-entropy is saturated, only what follows its gradient is refused, with the cause."""
 
 from pathlib import Path
 

@@ -1,11 +1,13 @@
 """Parts of suites: the built-in files, eps, who is standing, and models that are special."""
 
+import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from robustbench_snn.metrics import wilson
 from robustbench_snn.run import main as run
 from robustbench_snn.suites.command import read_command
 from robustbench_snn.suites.curves import eps50, eps50_band
@@ -14,7 +16,7 @@ from robustbench_snn.suites.spec import BUILT_IN, attack_at, read_suite, resolve
 from robustbench_snn.suites.standing import Standing, short_label
 from robustbench_snn.suites.stored import suite_rows
 from robustbench_snn.suites.summary import check_order
-from robustbench_snn.suites.tables import findings, idle, winners
+from robustbench_snn.suites.tables import _half, findings, idle, winners
 from robustbench_snn.verify import main as verify
 
 PLUGIN = str(Path(__file__).parent / "masked_models.py")
@@ -119,6 +121,29 @@ def test_eps50_between_points():
     assert eps50(curve(80, 70, 60)) == float("inf")
     assert eps50_band(curve(80, 60, 20)) == pytest.approx((0.0125, 0.0175))
     assert eps50_band(curve(80, 60, 40)) == (pytest.approx(0.015), float("inf"))
+
+
+def test_eps50_of_few_samples_keeps_its_order_and_says_what_is_not_resolved():
+    def row(*counts, n=8):
+        points = []
+        for eps, correct in zip((0, 1 / 255, 2 / 255, 8 / 255), counts, strict=True):
+            low, high = wilson(correct, n)
+            point = {"curve": "worst case", "eps": eps, "correct": correct, "n": n}
+            points.append(point | {"low": low, "high": high})
+        return points
+
+    for counts in itertools.product(range(1, 9), repeat=4):
+        if list(counts) == sorted(counts, reverse=True):
+            points = row(*counts)
+            low, high = eps50_band(points)
+            assert 0 <= low <= eps50(points) <= high, counts
+    # The lower end of the band is below half of clean at once.
+    assert eps50_band(row(1, 1, 1, 1))[0] == 0.0
+    assert _half(row(1, 1, 1, 1)) == "beyond [< 1.00, beyond]"
+    # Between clean and the smallest eps nothing was measured.
+    assert _half(row(80, 1, 0, 0, n=100)) == "< 1.00"
+    assert _half(row(8, 8, 2, 0)).startswith("1.67 [")
+    assert _half([]) == ""
 
 
 def test_a_random_encoder_is_attacked_with_averaged_gradients_and_judged_by_vote(tmp_path):
