@@ -3,6 +3,7 @@
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from robustbench_snn.run import main as run
 from robustbench_snn.suites.command import read_command
 from robustbench_snn.suites.curves import eps50, eps50_band
 from robustbench_snn.suites.reevaluate import counted
-from robustbench_snn.suites.spec import BUILT_IN, attack_at, read_suite, resolved
+from robustbench_snn.suites.screen import best_of
+from robustbench_snn.suites.spec import BUILT_IN, attack_at, parse_search, read_suite, resolved
 from robustbench_snn.suites.standing import Standing, short_label
 from robustbench_snn.suites.stored import suite_rows
 from robustbench_snn.suites.summary import check_order
@@ -231,3 +233,47 @@ def test_an_order_that_cannot_be_is_a_defect():
     with pytest.raises(RuntimeError, match="worst case <= plain <= clean"):
         check_order(yes, no, yes)
     check_order(yes, yes, no)
+
+
+def test_search_finds_the_value_that_fools_most():
+    asked = []
+
+    def run_at(names):
+        asked.extend(names)
+        value = float(names[0].split("target=")[1].split(":")[0])
+        # Accuracy in whole samples, so that margins must decide between neighbours.
+        accuracy = round(20 * abs(value - 0.43)) / 20
+        margin = np.array([abs(value - 0.43)])
+        return {names[0]: SimpleNamespace(accuracy=accuracy, margin=margin)}
+
+    search, spent = parse_search("assg:target=0.35..0.49"), []
+    best = best_of(search, run_at, spent)
+    assert abs(float(best.split("target=")[1].split(":")[0]) - 0.43) < 0.015
+    assert len(asked) == len(set(asked)) == len(spent) <= 9
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["assg", "assg:target", "assg:target=0.3", "assg:target=0.4..0.3", "assg:target=0.4..0.6"],
+)
+def test_searches_that_cannot_be_are_told(text, tmp_path, capsys):
+    path = tmp_path / "bad.toml"
+    path.write_text(f'[screen]\nsearch = ["{text}"]\n')
+    assert run(["--suite", str(path), "--print-config"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_suite_tunes_an_estimator_and_attacks_with_it(tmp_path):
+    path = tmp_path / "tuned.toml"
+    path.write_text(
+        'suite = "tuned"\neps = "2/255"\n[screen]\nn = 8\nsteps = 1\nkeep = 1\n'
+        'estimators = ["training"]\nsearch = ["hart:gamma=0.25..2"]\n[probes]\nn = 0\n'
+        '[[step]]\nname = "sapgd"\nsteps = 2\nestimator = "search:1"\n'
+    )
+    assert run(["--suite", str(path), "--print-config"]) == 0
+    assert run(words(path, tmp_path / "r", "control.test")) == 0
+    row = suite_rows(tmp_path / "r", "tuned")[0]
+    tried = json.loads(row["screen"])
+    (tuned,) = [name for name in tried if name.startswith("hart")]
+    assert set(tried) == {"training", tuned}
+    assert tuned in winners(row)[0]["step"]

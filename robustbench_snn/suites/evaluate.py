@@ -185,7 +185,7 @@ class ModelRun:
             best = ", ".join(found.ranking.names[: suite.screen.keep])
             where = f"ε {format_distance(found.ranking.eps)}"
             self.say(f"{self.model.name}: screen at {where} on {found.ranking.n} chose {best}")
-        for table in resolved(suite.step, self.chosen, self.others):
+        for table in resolved(suite.step, self.chosen, self.others, self.searched):
             found.log.append(self.step(attack_at(table, suite.eps), range(found.n)))
         self._curve()
         found.seconds = time.perf_counter() - begun
@@ -196,6 +196,11 @@ class ModelRun:
         """The estimators kept by the screen, best first."""
         ranking = self.found.ranking
         return ranking.names[: self.suite.screen.keep] if ranking else ()
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """The estimators tuned by the screen, in the suite's order."""
+        return self.found.ranking.searched if self.found.ranking else ()
 
     def attacks(
         self, specs: Sequence[AttackSpec], n: int | None = None
@@ -238,7 +243,7 @@ class ModelRun:
         specs = [attack_at(t, eps) for eps in curve.eps for t in resolved(curve.full, (), ())]
         self.found.curve_full = self.attacks(specs, n) if specs else {}
         for eps in curve.eps:
-            for table in resolved(curve.step, self.chosen, self.others):
+            for table in resolved(curve.step, self.chosen, self.others, self.searched):
                 self.found.curve_log.append(self.step(attack_at(table, eps), range(n)))
 
     def settle(self, moved: Mapping[str, NDArray[np.bool_]]) -> None:
