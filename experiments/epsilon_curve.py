@@ -5,8 +5,8 @@ python experiments/epsilon_curve.py --render results         write all, without 
 
 ``--suite experiments/presets/reliable_small.toml`` takes a third of the time.
 
-Tables go to experiments/results, and the suite's rows with every sample's outcome beside them, as
-a results folder that this script and ``robustbench_snn.compare`` read.
+With ``--publish`` tables go to experiments/results, and the suite's rows with every sample's
+outcome beside them, as a results folder that this script and ``robustbench_snn.compare`` read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation import FIGURES, tables_beside
+from evaluation import add_places, place_of, tables_beside
 
 from robustbench_snn.compare import Side, outcomes, table
 from robustbench_snn.errors import UsageError
@@ -44,7 +44,7 @@ def keep_rows(rows: Sequence[Mapping[str, Any]], results: Path, folder: Path) ->
 def write_pairs(folder: Path, dataset: str, path: Path) -> Path:
     """Paired tests between the models of the results folder ``folder``, as Markdown."""
     found = outcomes(folder, dataset)
-    sides = [Side(name, right) for name, right in found.items()]
+    sides = [Side(name, right, dataset) for name, right in found.items()]
     tables = [table(a, b) for a, b in itertools.combinations(sides, 2)]
     path.write_text("\n\n".join(tables) + "\n", encoding="utf-8")
     return path
@@ -58,10 +58,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dataset", default="digit-scenes", help="data set to evaluate on")
     parser.add_argument("--out", type=Path, default=Path("results"), help="results folder")
     parser.add_argument("--render", type=Path, metavar="RESULTS", help="only draw this folder")
-    parser.add_argument("--figures", type=Path, default=FIGURES, help="where the files go")
+    add_places(parser)
     options, rest = parser.parse_known_args(argv)
     try:
-        code = 0
+        place, code = place_of(options, options.out), 0
         if options.render is None:
             from robustbench_snn.run import main as run
 
@@ -76,14 +76,16 @@ def main(argv: list[str] | None = None) -> int:
         drawn = [row for row in rows if row["n_curve"]]
         if not drawn:
             raise UsageError(f"no finished suite '{name}' on '{options.dataset}' has a curve.")
-        folder, stem = tables_beside(options.figures), f"{name}-{options.dataset}"
+        folder, stem = tables_beside(place), f"{name}-{options.dataset}"
         made_by = f"python experiments/epsilon_curve.py --suite {options.suite}"
         written = tables.write(rows, folder, stem, made_by)
-        kept = keep_rows(rows, results, folder / stem)
-        written += [kept]
+        # A results folder must not hold a row twice.
+        inside = folder.resolve() == Path(results).resolve()
+        kept = results if inside else keep_rows(rows, results, folder / stem)
+        written += [] if inside else [kept]
         if len(rows) > 1:
             written += [write_pairs(kept, options.dataset, folder / f"{stem}_paired.md")]
-        written += figure.write(drawn, options.figures, f"epsilon_curve_{options.dataset}")
+        written += figure.write(drawn, place, f"epsilon_curve_{options.dataset}")
         for path in written:
             print(f"wrote {path}")
         return code

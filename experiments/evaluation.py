@@ -17,6 +17,34 @@ FIGURES = Path(__file__).parent.parent / "figures"
 TABLES = Path(__file__).parent / "results"
 
 
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """The options that say where files go."""
+    parser.add_argument(
+        "--figures", type=Path, metavar="DIR", help="where files go (the results folder)"
+    )
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="replace the project's own tables and figures (experiments/results, figures)",
+    )
+
+
+def place_of(options: argparse.Namespace, results: str | Path) -> Path:
+    """Where files go: into ``results`` unless told otherwise; the project's own only if asked.
+
+    Raises:
+        UsageError: the project's own folders are named without ``--publish``, or with another.
+    """
+    if options.publish and options.figures:
+        raise UsageError("--publish and --figures name two places: give one of them.")
+    if options.publish:
+        return FIGURES
+    folder = Path(options.figures or results)
+    if folder.resolve() in (FIGURES.resolve(), TABLES.resolve()):
+        raise UsageError(f"'{folder}' holds the project's own files: --publish replaces them.")
+    return folder
+
+
 def tables_beside(folder: Path) -> Path:
     """Where tables go when figures go to ``folder``: in the project's own, experiments/results/."""
     return TABLES if folder == FIGURES else folder
@@ -61,12 +89,10 @@ def command(
     parser.add_argument(
         "--render", type=Path, metavar="RESULTS", help="only draw what this results folder holds"
     )
-    parser.add_argument(
-        "--figures", type=Path, default=FIGURES, help="where the files go (default: figures/)"
-    )
+    add_places(parser)
     options, rest = parser.parse_known_args(argv)
     try:
-        code = 0
+        folder, code = place_of(options, options.out), 0
         if options.render is None:
             from robustbench_snn.run import main as run
 
@@ -79,7 +105,7 @@ def command(
         elif rest:
             parser.error(f"--render evaluates nothing, so it takes no {rest[0]}")
         results = options.render or options.out
-        for path in render(results, options.dataset, options.figures):
+        for path in render(results, options.dataset, folder):
             print(f"wrote {path}")
         return code
     except UsageError as error:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from evaluation import add_places, place_of
+
 from robustbench_snn.errors import UsageError
 from robustbench_snn.explain.options import DEFAULT_RESULTS
 from robustbench_snn.explain.sheets import paper_order
 from robustbench_snn.explain.stored import Measured, load, select
-
-FIGURES = Path(__file__).parent.parent / "figures"
 
 
 class Drawable(Protocol):
@@ -63,10 +63,10 @@ def command(
     parser.add_argument("--data-dir", help="folder with the data set's files")
     parser.add_argument("--results", default=DEFAULT_RESULTS, help="folder of stored maps")
     parser.add_argument("--render", metavar="RESULTS", help="only draw what this folder holds")
-    parser.add_argument("--figures", type=Path, default=FIGURES, help="where the files go")
+    add_places(parser)
     options, rest = parser.parse_known_args()
     try:
-        code = 0
+        folder, code = place_of(options, options.results), 0
         if options.render is None:
             from robustbench_snn.explain.command import main as explain
 
@@ -78,8 +78,8 @@ def command(
         found = [one for one in load(options.render or options.results)
                  if one.facts["dataset"] == options.dataset]  # fmt: skip
         drawn = draw(found, Path(options.data_dir) if options.data_dir else None)
-        for path in drawn.write(options.figures / name):
-            print(f"wrote {path.name}")
+        for path in drawn.write(folder / name):
+            print(f"wrote {path}")
         return code
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,23 +1,25 @@
 """Where the maps of the three shipped models lie, on the 1,000 test scenes, and what they rest on.
 
-Writes maps*.md and .csv to experiments/results: attention maps and attributions against object
+Writes maps*.md and .csv: attention maps and attributions against object
 masks (all scenes; the costly attributions on the first 200); the metrics that run the model again
 (first 100 scenes); the gates of the second stage; SpiLiFormer's first pass, to be set beside its
 second.
 
 python experiments/maps_table.py [--results DIR] [PART ...]    results on disk are not redone
+python experiments/maps_table.py --publish                     replace those in experiments/results
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
+from evaluation import add_places, place_of, tables_beside
+
+from robustbench_snn.errors import UsageError
 from robustbench_snn.explain.command import main as explain
 from robustbench_snn.explain.options import DEFAULT_RESULTS
 
-FOLDER = Path(__file__).parent / "results"
 NAMES = ("sdt", "qkformer", "spiliformer")
 TINY = {name: ["--model", f"{name}-tiny.digit-scenes"] for name in NAMES}
 ALL = [word for words in TINY.values() for word in words]
@@ -39,10 +41,15 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Tables of map metrics.")
     parser.add_argument("--results", default=DEFAULT_RESULTS, help="folder of stored maps")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (all)")
+    add_places(parser)
     options = parser.parse_args()
+    try:
+        folder = tables_beside(place_of(options, options.results))
+    except UsageError as error:
+        parser.error(str(error))
     common = ["--dataset", "digit-scenes", "--results", options.results]
     codes = [
-        explain([*common, *PARTS[part], "--table", str(FOLDER / part)])
+        explain([*common, *PARTS[part], "--table", str(folder / part)])
         for part in options.parts or PARTS
     ]
     sys.exit(max(codes))

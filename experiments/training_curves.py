@@ -1,6 +1,6 @@
 """Training curves of the shipped models: accuracy after each epoch, from the logs beside the cards.
 
-python experiments/training_curves.py [--dataset D] [--figures DIR]
+python experiments/training_curves.py [--dataset D] [--figures DIR | --publish]
 """
 
 from __future__ import annotations
@@ -9,26 +9,28 @@ import argparse
 import sys
 from pathlib import Path
 
+from evaluation import add_places, place_of
+
 import robustbench_snn
 from robustbench_snn.errors import UsageError
 from robustbench_snn.report.training_curves import TrainingCurves
 
 CHECKPOINTS = Path(robustbench_snn.__file__).parent / "checkpoints"
-FIGURES = Path(__file__).parent.parent / "figures"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Draw; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--dataset", default="digit-scenes", help="data set of the models")
-    parser.add_argument("--figures", type=Path, default=FIGURES, help="where the files go")
+    add_places(parser)
     options = parser.parse_args(argv)
     try:
+        folder = place_of(options, "results")
         curves = TrainingCurves.load(CHECKPOINTS, options.dataset)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for path in curves.write(options.figures):
+    for path in curves.write(folder):
         print(f"wrote {path}")
     return 0
 

@@ -23,8 +23,8 @@ class Trace:
 
     Attributes:
         logits: [B, K].
-        spikes: per spiking unit its outputs, one tensor ``[B, T, ...]`` per call (a network with
-            two passes calls a unit twice).
+        spikes: per spiking unit its outputs, one tensor ``[B, T, ...]`` per pass (a network with
+            two passes runs a unit twice; single-step units are called T times in each).
         currents: the same for the input currents.
     """
 
@@ -159,16 +159,15 @@ class ModelAdapter(nn.Module, ABC):
         """
         trace = Trace(torch.empty(0))
         steps, batch = self.time_steps if x.dim() == 4 else x.shape[1], x.shape[0]
-
-        def batch_first(value: Tensor) -> Tensor:
-            if value.shape[0] == steps * batch and value.dim() == 3 and steps > 1:
-                value = value.view(steps, batch, *value.shape[1:])
-            return value.transpose(0, 1)
+        seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        modes: dict[str, str | None] = {}
 
         def record(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-            def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-                trace.spikes.setdefault(name, []).append(batch_first(output))
-                trace.currents.setdefault(name, []).append(batch_first(inputs[0]))
+            def hook(unit: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+                # Some libraries return the spikes together with the state.
+                spikes = output[0] if isinstance(output, tuple) else output
+                seen.setdefault(name, []).append((spikes, inputs[0]))
+                modes[name] = getattr(unit, "step_mode", None)
 
             return hook
 
@@ -182,6 +181,10 @@ class ModelAdapter(nn.Module, ABC):
         finally:
             for handle in handles:
                 handle.remove()
+        for name, calls in seen.items():
+            spikes, currents = (list(values) for values in zip(*calls, strict=True))
+            trace.spikes[name] = _batch_first(spikes, steps, batch, modes[name])
+            trace.currents[name] = _batch_first(currents, steps, batch, modes[name])
         return trace
 
     def train(self, mode: bool = True) -> ModelAdapter:
@@ -205,6 +208,29 @@ class ModelAdapter(nn.Module, ABC):
         """How spikes are differentiated, for example ``sigmoid(alpha=4)``."""
         found = {describe_surrogate(m.surrogate_function) for m in self.spiking_units().values()}
         return ", ".join(sorted(found)) or "none"
+
+
+def _batch_first(values: list[Tensor], steps: int, batch: int, mode: str | None) -> list[Tensor]:
+    """What a unit saw or gave, ``[B, T, ...]`` for each pass of the network.
+
+    Args:
+        values: one tensor for each call, in order.
+        steps, batch: T and B.
+        mode: of the unit: ``m`` for calls with all steps, ``s`` for one call a step; None asks
+            the shapes.
+    """
+    first = values[0].shape
+    single = first[0] == batch and (mode == "s" or (mode is None and first[:2] != (steps, batch)))
+    if single:
+        size = steps if len(values) % steps == 0 else 1
+        return [torch.stack(values[i : i + size], 1) for i in range(0, len(values), size)]
+
+    def turned(value: Tensor) -> Tensor:
+        if value.shape[0] == steps * batch and value.dim() == 3 and steps > 1:
+            value = value.view(steps, batch, *value.shape[1:])
+        return value.transpose(0, 1)
+
+    return [turned(value) for value in values]
 
 
 def describe_surrogate(function: Any) -> str:

@@ -1,8 +1,8 @@
 """``python -m robustbench_snn.compare A B``: is one model more robust than another?
 
 A and B are models within a results folder, or two results folders. Outcomes are paired sample by
-sample: the difference comes with a 95 % interval (Newcombe 1998) and a bootstrap interval, and
-McNemar's exact test says whether the two are right equally often.
+sample: the difference comes with a 95 % interval (Newcombe 1998), and McNemar's exact test says
+whether the two are right equally often.
 """
 
 from __future__ import annotations
@@ -12,18 +12,13 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from robustbench_snn.errors import UsageError
 from robustbench_snn.registry import did_you_mean
 from robustbench_snn.store import say
 from robustbench_snn.versions import FACTS, Right, Version, choose, versions
 
-if TYPE_CHECKING:
-    import numpy as np
-
-COLUMNS = ("what", "n", "A %", "B %", "A - B, points [95 % CI]", "bootstrap", "only A, only B", "p")
-BOOTSTRAPS = 10_000
+COLUMNS = ("what", "n", "A %", "B %", "A - B, points [95 % CI]", "only A, only B", "p")
 
 
 @dataclass(frozen=True)
@@ -34,11 +29,13 @@ class Side:
         name: of the model.
         right: what was measured (``pgd eps=8/255 steps=50``) to sample outcomes.
         version: where they come from; None where they were put together by hand.
+        dataset: where the samples come from, which says what of them goes together.
     """
 
     name: str
     right: Mapping[str, Right]
     version: Version | None = None
+    dataset: str = ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,10 +85,12 @@ def table(a: Side, b: Side, attack: str = "") -> str:
     Raises:
         UsageError: the sides have nothing in common.
     """
+    from robustbench_snn.data.catalogue import repeated
     from robustbench_snn.report.tables import to_markdown
 
     common = [what for what in a.right if what in b.right and what.startswith(attack)]
-    records = [record for what in common if (record := paired(what, a.right[what], b.right[what]))]
+    found = [paired(what, a.right[what], b.right[what], a.dataset) for what in common]
+    records = [record for record in found if record]
     if not records:
         raise UsageError(
             f"'{a.name}' and '{b.name}' have no attack and sample in common: A has "
@@ -101,8 +100,9 @@ def table(a: Side, b: Side, attack: str = "") -> str:
         f"A = {a.name}, B = {b.name}; the same samples, paired\n\n"
         + to_markdown(records, COLUMNS)
         + "".join(f"\n{line}" for line in _incomplete(a, b, common))
-        + "\np: McNemar's exact test. Intervals: Newcombe's for paired proportions; percentile "
-        f"bootstrap over samples ({BOOTSTRAPS:,} draws, seed 0)."
+        + "\np: McNemar's exact test. Intervals: Newcombe's for paired proportions"
+        + repeated(a.dataset, [sample for what in common for sample in a.right[what]])
+        + "."
     )
 
 
@@ -154,7 +154,7 @@ def sides(options: argparse.Namespace) -> tuple[Side, Side]:
         version = choose(found[name], wanted, f"--{letter}", root)
         chosen = f" ({', '.join(wanted)})" if wanted else ""
         place = f" in {Path(root).name}" if all(folders) else ""
-        made.append(Side(f"{name}{chosen}{place}", version.right, version))
+        made.append(Side(f"{name}{chosen}{place}", version.right, version, version.dataset))
     _check_revisions(*made)
     return made[0], made[1]
 
@@ -192,10 +192,11 @@ def _check_revisions(a: Side, b: Side) -> None:
     say(f"{about}; one is of an earlier release, which formed revisions otherwise.")
 
 
-def paired(what: str, a: Right, b: Right) -> dict[str, str] | None:
+def paired(what: str, a: Right, b: Right, dataset: str = "") -> dict[str, str] | None:
     """One line of the table, or None when no sample is in both."""
     import numpy as np
 
+    from robustbench_snn.data import sample_groups
     from robustbench_snn.metrics import mcnemar, paired_difference
     from robustbench_snn.report.tables import format_difference
 
@@ -204,35 +205,19 @@ def paired(what: str, a: Right, b: Right) -> dict[str, str] | None:
         return None
     first = np.array([a[sample] for sample in common])
     second = np.array([b[sample] for sample in common])
-    low, high = bootstrap(first, second)
     only = int((first & ~second).sum()), int((second & ~first).sum())
-    p = mcnemar(first, second)
+    groups = sample_groups(dataset, common)
+    p = mcnemar(first, second, groups)
     values = (
         what,
         str(len(common)),
         f"{100 * first.mean():.1f}",
         f"{100 * second.mean():.1f}",
-        format_difference(paired_difference(first, second)),
-        f"[{100 * low:+.1f}, {100 * high:+.1f}]",
+        format_difference(paired_difference(first, second, groups=groups)),
         f"{only[0]}, {only[1]}",
         "< 0.0001" if p < 1e-4 else f"{p:.4f}",
     )
     return dict(zip(COLUMNS, values, strict=True))
-
-
-def bootstrap(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap interval (95 %) of the difference of paired accuracies.
-
-    Only three kinds of samples matter (only a right, only b right, no difference), so their
-    counts are drawn at once.
-    """
-    import numpy as np
-
-    n = len(a)
-    shares = [float((a & ~b).mean()), float((b & ~a).mean())]
-    draws = np.random.default_rng(seed).multinomial(n, [*shares, 1 - sum(shares)], BOOTSTRAPS)
-    low, high = np.percentile((draws[:, 0] - draws[:, 1]) / n, [2.5, 97.5])
-    return float(low), float(high)
 
 
 if __name__ == "__main__":

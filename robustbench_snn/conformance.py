@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from robustbench_snn.adapter import ModelAdapter
 from robustbench_snn.attacks import build, make_spec
+from robustbench_snn.attacks.losses import LOSSES, margin, wrong
 from robustbench_snn.card import Checkpoint
 from robustbench_snn.errors import PreflightRefused
 from robustbench_snn.metrics import wilson
@@ -19,6 +20,12 @@ from robustbench_snn.metrics import wilson
 BATCH_TOLERANCE = 1e-5
 AGREEMENT_LEVEL = 0.999
 ZERO_GRADIENT_SHARE = 0.05
+LIKELY = (
+    "Likely causes: state not reset, wrong mean and std, wrong crop, other class order, a "
+    "checkpoint of another variant (other data set, time steps or switches), or an accuracy "
+    "measured with the batch leak (ssa_proj_lif=official)."
+)
+SATURATED = "cross-entropy is saturated by logits far apart"
 _RANDOM = "not asked: the encoder is declared stochastic"
 
 
@@ -91,15 +98,34 @@ def zero_budget(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
     return Finding("eps = 0 is clean", moved == 0 and same, f"largest change {moved:.1e}")
 
 
-def gradient_alive(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
-    """The input gradient is finite everywhere and not all zero for (almost) every sample."""
-    gradient = input_gradient(model, x, y)
-    finite = bool(gradient.isfinite().all())
-    dead = float((gradient.flatten(1).abs().sum(1) == 0).float().mean())
-    passed = finite and dead <= ZERO_GRADIENT_SHARE
+def gradient_alive(model: ModelAdapter, x: Tensor, y: Tensor, loss: str = "ce") -> Finding:
+    """The input gradient is finite everywhere and not all zero for (almost) every sample.
+
+    Where only cross-entropy has none, the logits are so far apart that it is exactly zero in
+    float32; the finding says so, and what to do.
+    """
+    name = "input gradient alive"
+    gradient = input_gradient(model, x, y, loss)
+    if not bool(gradient.isfinite().all()):
+        return Finding(name, False, "non-finite gradient")
+    dead = _without_gradient(gradient)
     zeros = float((gradient == 0).float().mean())
     detail = f"{dead:.1%} of samples without gradient, {zeros:.1%} of pixels exactly zero"
-    return Finding("input gradient alive", passed, detail if finite else "non-finite gradient")
+    passed = dead <= ZERO_GRADIENT_SHARE
+    if not passed and loss == "ce":
+        rest = _without_gradient(input_gradient(model, x, y, "margin"))
+        if rest <= ZERO_GRADIENT_SHARE:
+            gap = float(margin(model(x), y).abs().median())
+            detail += (
+                f": {SATURATED} (median margin {gap:.0f}), which says nothing of robustness; use "
+                "apgd or pgd-worst with --loss dlr or margin, or square, or divide the logits by a "
+                "constant in readout()"
+            )
+    return Finding(name, passed, detail)
+
+
+def _without_gradient(gradient: Tensor) -> float:
+    return float((gradient.flatten(1).abs().sum(1) == 0).float().mean())
 
 
 def surrogate_swap(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
@@ -132,7 +158,7 @@ def clean_accuracy(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
         return Finding(name, True, "the card states none")
     if checkpoint is None or not own_weights(model, checkpoint):
         return Finding(name, True, "the card speaks of other weights")
-    correct = int((model(x).argmax(1) == y).sum())
+    correct = int((~wrong(model(x), y)).sum())
     low, high = wilson(correct, len(y), AGREEMENT_LEVEL)
     stated = wilson(round(reported.accuracy * reported.n), reported.n, AGREEMENT_LEVEL)
     passed = low <= stated[1] and stated[0] <= high
@@ -160,14 +186,13 @@ CHECKS: tuple[Callable[[ModelAdapter, Tensor, Tensor], Finding], ...] = (
     surrogate_swap,
     clean_accuracy,
 )
-FAST_CHECKS = (repeatable, stays_in_eval, gradient_alive, clean_accuracy)
+FAST_CHECKS = (repeatable, stays_in_eval, clean_accuracy)
 
 
-def input_gradient(model: ModelAdapter, x: Tensor, y: Tensor) -> Tensor:
-    """Gradient of the summed cross-entropy with respect to ``x``."""
+def input_gradient(model: ModelAdapter, x: Tensor, y: Tensor, loss: str = "ce") -> Tensor:
+    """Gradient of the summed loss, a key of ``losses.LOSSES``, with respect to ``x``."""
     x = x.detach().clone().requires_grad_()
-    loss = torch.nn.functional.cross_entropy(model(x), y, reduction="sum")
-    return torch.autograd.grad(loss, x)[0]
+    return torch.autograd.grad(LOSSES[loss](model(x), y, None).sum(), x)[0]
 
 
 def conformance(model: ModelAdapter, x: Tensor, y: Tensor) -> list[Finding]:
@@ -175,24 +200,30 @@ def conformance(model: ModelAdapter, x: Tensor, y: Tensor) -> list[Finding]:
     return [check(model, x, y) for check in CHECKS]
 
 
-def preflight(model: ModelAdapter, x: Tensor, y: Tensor, compare: bool = True) -> None:
+def preflight(
+    model: ModelAdapter,
+    x: Tensor,
+    y: Tensor,
+    compare: bool = True,
+    losses: Sequence[str] = ("ce",),
+) -> None:
     """The fast part of ``conformance`` before a run.
 
     Args:
         model: the adapter.
         x, y: samples [B, ...] in [0, 1] and labels [B].
         compare: whether they come from the split that ``card.reported`` speaks of.
+        losses: whose gradients the run follows (``attacks.specs.climbed``); all must be alive.
 
     Raises:
         PreflightRefused: with what failed and the likely causes.
     """
     checks = [check for check in FAST_CHECKS if compare or check is not clean_accuracy]
     findings = [check(model, x, y) for check in checks]
+    findings += [gradient_alive(model, x, y, loss) for loss in losses]
     failed = [f"{f.name}: {f.detail}" for f in findings if not f.passed]
     if failed:
         raise PreflightRefused(
-            f"model '{model.card.name}' is refused before any attack: {'; '.join(failed)}. "
-            "Likely causes: state not reset, wrong mean and std, wrong crop, other class order, a "
-            "checkpoint of another variant (other data set, time steps or switches), or an "
-            "accuracy measured with the batch leak (ssa_proj_lif=official)."
+            f"model '{model.card.name}' is refused before any attack: {'; '.join(failed)}."
+            + ("" if all(SATURATED in text for text in failed) else f" {LIKELY}")
         )

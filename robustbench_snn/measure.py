@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from robustbench_snn.attacks.losses import answers, cross_entropy, margin
+
 # Room for the rounding of x + delta in float32.
 TOLERANCE = 1e-6
 
@@ -41,9 +43,11 @@ class Scores:
     """How a model answers n samples.
 
     Attributes:
-        predicted: int64 [n], class with the largest logit.
-        loss: float32 [n], cross-entropy in nats.
-        margin: float32 [n], true logit minus the largest other; negative when wrong.
+        predicted: int64 [n], class with the largest logit; -1 where a logit is not finite, which
+            is a wrong answer whatever the label.
+        loss: float32 [n], cross-entropy in nats; infinite there.
+        margin: float32 [n], true logit minus the largest other; negative when wrong, minus
+            infinity there.
     """
 
     predicted: NDArray[np.int64]
@@ -82,7 +86,7 @@ class Agreement:
     def add(self, model: nn.Module, x: Tensor, predicted: NDArray[np.int64]) -> None:
         """Ask the faster ``model`` about images the exact one calls ``predicted``."""
         with torch.no_grad():
-            other = model(x).argmax(dim=1).cpu().numpy()
+            other = answers(model(x)).cpu().numpy()
         self.checked += len(other)
         self.agree += int((other == predicted).sum())
 
@@ -94,13 +98,8 @@ class Agreement:
 def score(logits: Tensor, y: Tensor) -> Scores:
     """Answers from logits [n, K] and true labels [n], on any device."""
     logits, y = logits.detach().float().cpu(), y.cpu()
-    true = logits.gather(1, y[:, None])[:, 0]
-    others = logits.scatter(1, y[:, None], -torch.inf).amax(dim=1)
-    return Scores(
-        predicted=logits.argmax(dim=1).numpy(),
-        loss=nn.functional.cross_entropy(logits, y, reduction="none").numpy(),
-        margin=(true - others).numpy(),
-    )
+    loss = torch.where(logits.isfinite().all(1), cross_entropy(logits, y), torch.inf)
+    return Scores(answers(logits).numpy(), loss.numpy(), margin(logits, y).numpy())
 
 
 def measure(model: nn.Module, clean: Tensor, found: Tensor, y: Tensor, budget: Budget) -> Measured:

@@ -63,12 +63,15 @@ def identity(task: Task, cell: Cell, seed: int) -> Row:
 def outcome(samples: Mapping[str, Any]) -> Row:
     """The outcome columns that follow from the per-sample arrays (names as in ``SAMPLES``)."""
     labels = np.asarray(samples["labels"])
+    # The class -1 stands for logits that are not finite, before or after the attack.
+    unanswered = (samples["pred_clean"] == -1) | (samples["pred_adv"] == -1)
     return {
         "correct_clean": int((samples["pred_clean"] == labels).sum()),
         "correct_adv": int((samples["pred_adv"] == labels).sum()),
         "mean_loss_clean": float(np.mean(samples["loss_clean"], dtype=np.float64)),
         "mean_loss_adv": float(np.mean(samples["loss_adv"], dtype=np.float64)),
         "linf_max": float(np.max(samples["linf"])),
+        "nonfinite_answers": int(unanswered.sum()),
     }
 
 
@@ -84,8 +87,9 @@ def flags(task: Task, cell: Cell, row: Mapping[str, Any]) -> list[str]:
     by the published model's design. ``batch-dependent``: they do so in a plug-in. ``norm``,
     ``range``: images that broke the budget or the input range were not counted as successes.
     ``unbounded``: the attack promises no budget. ``zero-grad``, ``nonfinite-grad``: gradients an
-    attack could not follow. ``fast``: found with a level of ``--fast``, so that exact attacks may
-    find other images. ``unrepeatable``: the same images gave other logits in another batch.
+    attack could not follow. ``nonfinite-answer``: logits of NaN or infinity, which count as wrong
+    answers. ``fast``: found with a level of ``--fast``, so that exact attacks may find other
+    images. ``unrepeatable``: the same images gave other logits in another batch.
     """
     found = {
         "untrained": task.model.untrained,
@@ -96,6 +100,7 @@ def flags(task: Task, cell: Cell, row: Mapping[str, Any]) -> list[str]:
         "unbounded": norm_and_eps(cell)[1] is None,
         "zero-grad": (row.get("zero_grad_frac") or 0) > 0,
         "nonfinite-grad": (row.get("nonfinite_grad_frac") or 0) > 0,
+        "nonfinite-answer": (row.get("nonfinite_answers") or 0) > 0,
         "fast": row.get("precision", "float32") != "float32",
         "unrepeatable": not (row.get("repeat_logit_diff") or 0) <= REPEAT_TOLERANCE,
     }

@@ -141,7 +141,11 @@ def _report(config: RunConfig, rows: Sequence[Row]) -> int:
 
         print_corruptions(config, rows)
     else:
-        print_table(lines(rows), config, caption(config, rows))
+        from robustbench_snn.report.dependence import allow_for_groups
+
+        found = lines(rows)
+        told = allow_for_groups(found, rows, config.out)
+        print_table(found, config, caption(config, rows, told))
     if any("untrained" in row["flags"] for row in rows):
         print(f"{UNTRAINED}. Train a model or give --weights before quoting any of these numbers.")
     failed = [row for row in rows if row["status"] != "ok"]

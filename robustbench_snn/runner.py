@@ -11,6 +11,7 @@ from torch import Tensor
 
 from robustbench_snn.adapter import ModelAdapter
 from robustbench_snn.attack_spec import AttackSpec
+from robustbench_snn.attacks.specs import climbed
 from robustbench_snn.card import ModelCard
 from robustbench_snn.config import CLEAN, RunConfig
 from robustbench_snn.conformance import preflight
@@ -109,7 +110,10 @@ def inline(tasks: Sequence[Task], worker: Worker, tick: Tick) -> Iterator[Row]:
 
 
 def run(
-    config: RunConfig, progress: Progress | None = None, executor: Executor = inline
+    config: RunConfig,
+    progress: Progress | None = None,
+    executor: Executor = inline,
+    losses: Sequence[str] | None = None,
 ) -> list[Row]:
     """Evaluate ``config`` and store every result under ``config.out``.
 
@@ -119,6 +123,7 @@ def run(
         config: what to run.
         progress: told what happens; None for silence.
         executor: where tasks are evaluated.
+        losses: as in ``prepare``.
 
     Returns:
         One row per model, attack and shard in the order of the plan, without the per-sample
@@ -132,7 +137,7 @@ def run(
     shown = progress if progress is not None else Silent()
     run_id = new_run_id()
     worker = Worker(config, run_id)
-    session = prepare(config, worker, run_id)
+    session = prepare(config, worker, run_id, losses)
     todo = {cell.key for task in session.todo for cell in task.cells}
     rows: dict[str, Row] = {}
     shown.start(session)
@@ -158,15 +163,24 @@ def run(
     return [rows[cell.key] for task in session.tasks for cell in task.cells]
 
 
-def prepare(config: RunConfig, worker: Worker, run_id: str) -> Session:
+def prepare(
+    config: RunConfig, worker: Worker, run_id: str, losses: Sequence[str] | None = None
+) -> Session:
     """Open every model and its data, plan, and check what will be run.
+
+    Args:
+        config, worker, run_id: of the run.
+        losses: whose gradients must be alive; None for those that the run's attacks follow.
 
     Raises:
         UsageError: a model or its data cannot be opened, or too many samples were asked for.
         PreflightRefused: with the reasons of every model that failed.
     """
     session = survey(config, worker, run_id)
-    check_models(config, worker, session.todo)
+    if losses is None:
+        check_models(config, worker, session.todo)
+    else:
+        check_models(config, worker, session.todo, losses)
     return session
 
 
@@ -229,8 +243,15 @@ def _unannounced(model: ModelIdentity) -> bool:
     return model.batch_dependent and model.ssa_proj_lif != "official"
 
 
-def check_models(config: RunConfig, worker: Worker, todo: Sequence[Task]) -> None:
+def check_models(
+    config: RunConfig,
+    worker: Worker,
+    todo: Sequence[Task],
+    losses: Sequence[str] | None = None,
+) -> None:
     """The fast conformance checks, on the first samples, of every model that has work to do.
+
+    ``losses`` as in ``prepare``: clean accuracy and attacks without gradients need none.
 
     Raises:
         PreflightRefused: with the reasons of every model that failed.
@@ -252,7 +273,8 @@ def check_models(config: RunConfig, worker: Worker, todo: Sequence[Task]) -> Non
             # Cards speak of clean images of this split.
             compare = config.split == "test" and not from_files
             most = min(n, 2 * worker.batch_size(name))
-            with_backoff(partial(_preflight, model, x, y, compare), most)
+            followed = climbed(config.attacks) if losses is None else losses
+            with_backoff(partial(_preflight, model, x, y, compare, followed), most)
         except PreflightRefused as refused:
             reasons.append(str(refused))
         except UsageError:
@@ -267,5 +289,12 @@ def check_models(config: RunConfig, worker: Worker, todo: Sequence[Task]) -> Non
         raise PreflightRefused("\n".join(reasons))
 
 
-def _preflight(model: ModelAdapter, x: Tensor, y: Tensor, compare: bool, size: int) -> None:
-    preflight(model, x[:size], y[:size], compare)
+def _preflight(
+    model: ModelAdapter,
+    x: Tensor,
+    y: Tensor,
+    compare: bool,
+    losses: Sequence[str],
+    size: int,
+) -> None:
+    preflight(model, x[:size], y[:size], compare, losses)

@@ -68,6 +68,7 @@ COST = {
     "peak_memory_bytes": "int64",
 }
 HEALTH = {
+    "nonfinite_answers": "int64",
     "zero_grad_frac": "float64",
     "nonfinite_grad_frac": "float64",
     "zero_pixel_frac": "float64",

@@ -17,6 +17,8 @@ from robustbench_snn.training.options import command_of, parser, recipe_of
 from robustbench_snn.training.recipe import Recipe
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from robustbench_snn.adapter import ModelAdapter
@@ -97,7 +99,7 @@ def run(args: argparse.Namespace, dataset: str, recipe: Recipe, folder: Path) ->
         },
         "command": command_of(args),
     }
-    print(write_results(trainer, correct, facts, args.note))
+    print(write_results(trainer, correct, groups_of(data["test"]), facts, args.note))
     return 0
 
 
@@ -158,6 +160,15 @@ def pictures(data: ImageDataset) -> Pictures:
     if not hasattr(data, "arrays"):
         raise UsageError(f"training on '{data.card.name}' needs images of one size in memory.")
     return Pictures(*data.arrays())
+
+
+def groups_of(test: ImageDataset) -> NDArray[np.int64] | None:
+    """Of each test image, what it shares with others; None where every image is one of its own."""
+    from robustbench_snn.data import sample_groups
+
+    if not test.card.groups:
+        return None
+    return sample_groups(test.card.name, test.batch(range(len(test))).ids)
 
 
 def held_apart(

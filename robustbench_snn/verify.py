@@ -120,7 +120,7 @@ def _check(row: dict[str, Any], options: argparse.Namespace) -> Check:
 
     from robustbench_snn.config import RunConfig
     from robustbench_snn.loading import identify, open_dataset, open_model, resolve_device
-    from robustbench_snn.suites.reevaluate import reevaluate
+    from robustbench_snn.suites.reevaluate import counted, reevaluate
     from robustbench_snn.suites.standing import ImageFile
 
     config = RunConfig(
@@ -144,14 +144,16 @@ def _check(row: dict[str, Any], options: argparse.Namespace) -> Check:
         model, batch.x, batch.y, batch.ids, chosen, options.results, options.batch_size
     )
     stored, rounded = np.asarray(row["robust"]), np.asarray(row["robust_8bit"])
-    differ = (stored != found.robust) | (rounded != found.robust_8bit)
+    robust = counted(found.robust, row["plain"], row["claimed"], row["image"])
+    robust_8bit = counted(found.robust_8bit, row["clean"], row["claimed"], row["image"])
+    differ = (stored != robust) | (rounded != robust_8bit)
     return Check(
         title=f"suite {row['suite']}, {row['model']}, {row['dataset']} {row['split']}",
         n=len(batch.ids),
         images=sum(file is not None for file in chosen),
         stored=int(stored.sum()),
-        found=int(found.robust.sum()),
-        rounded=int(found.robust_8bit.sum()),
+        found=int(robust.sum()),
+        rounded=int(robust_8bit.sum()),
         differ=tuple(np.asarray(batch.ids)[differ].tolist()),
         outside=found.outside,
     )

@@ -41,12 +41,14 @@ class Version:
     Attributes:
         model: catalogue name.
         facts: name in ``FACTS`` to value, as text.
+        dataset: what it was evaluated on.
         older: whether rows of an earlier release are among its own.
         right: what was measured (``pgd eps=8/255 steps=50``) to sample outcomes.
     """
 
     model: str
     facts: Mapping[str, str]
+    dataset: str = ""
     older: bool = False
     right: dict[str, Right] = field(default_factory=dict)
 
@@ -88,6 +90,7 @@ def versions(
         raise UsageError(f"'{root}' holds no results to compare: run an evaluation first.")
     named: dict[str, list[Version]] = {}
     for version in _with_other_splits(list(found.values())):
+        version.dataset = wanted
         named.setdefault(version.model, []).append(version)
     return named
 

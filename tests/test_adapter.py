@@ -147,3 +147,56 @@ def test_bad_plugins(tmp_path, text: str, words: str) -> None:
         load_plugin(str(file))
     with pytest.raises(UsageError, match="no such file"):
         load_plugin(str(tmp_path / "absent.py"))
+
+
+class SingleStep(ModelAdapter):
+    """Neurons that are called once a time step, as beginners write them, and a pass more."""
+
+    card = ModelCard("single.test", "cifar10", 10, (3, 32, 32), 4)
+    passes = 1
+
+    def build(self) -> nn.Module:
+        torch.manual_seed(0)
+        conv, pool = nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(4)
+        head = [nn.Flatten(), nn.Linear(128, 10)]
+        return nn.Sequential(conv, neuron.LIFNode(), pool, *head)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(self.passes):
+            steps = self.prepare(x)
+            logits = self.readout(torch.stack([self.net(step) for step in steps]))
+        return logits
+
+
+@pytest.mark.parametrize("batch", [1, 4, 5])
+@pytest.mark.parametrize("passes", [1, 2])
+def test_trace_of_single_step_units_is_batch_first(batch: int, passes: int) -> None:
+    model = SingleStep()
+    model.passes = passes
+    model.unlock(False)
+    x = torch.rand(batch, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    trace = model.forward_trace(x)
+    assert [tuple(v.shape) for v in trace.spikes["1"]] == [(batch, 4, 8, 15, 15)] * passes
+    assert [tuple(v.shape) for v in trace.currents["1"]] == [(batch, 4, 8, 15, 15)] * passes
+    for sample in range(batch):
+        alone = model.forward_trace(x[sample : sample + 1])
+        assert torch.equal(alone.spikes["1"][0][0], trace.spikes["1"][0][sample])
+
+
+def test_trace_of_units_without_a_step_mode_that_return_their_state() -> None:
+    class Leaky(nn.Module):
+        surrogate_function = staticmethod(lambda u: (u >= 0).to(u.dtype))
+
+        def forward(self, current: Tensor) -> tuple[Tensor, Tensor]:
+            return self.surrogate_function(current), current
+
+    class First(nn.Module):
+        def forward(self, pair: tuple[Tensor, Tensor]) -> Tensor:
+            return pair[0]
+
+    class Other(SingleStep):
+        def build(self) -> nn.Module:
+            return nn.Sequential(Leaky(), First(), nn.Flatten(), nn.Linear(3072, 10))
+
+    trace = Other().forward_trace(torch.rand(3, 3, 32, 32))
+    assert [tuple(v.shape) for v in trace.spikes["0"]] == [(3, 4, 3, 32, 32)]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from autoattack_oracle import CASES, fooled
 from plain_cnn import cached, network, unseen
+from torch import nn
 
 from robustbench_snn.attacks import build, make_spec
 
@@ -65,3 +66,18 @@ def test_the_published_attack_with_its_own_random_numbers_agrees(loss, kind):
     found = build("apgd").perturb(net, x, y, unseen()[2], [spec])[0]
     mine = net(found).argmax(1) == y
     assert abs(int(theirs.sum()) - int(mine.sum())) <= 1
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4, 5, 7])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_square_on_images_of_few_pixels(side, norm):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(2 * side * side, 3)).requires_grad_(False)
+    x = 0.4 + 0.2 * torch.rand(3, 2, side, side)
+    spec = make_spec("square", {"norm": norm, "eps": 0.1, "queries": 20})
+    found = build("square", 0).run(net, x, net(x).argmax(1), ["a", "b", "c"], [spec])[0].x
+    delta = (found - x).flatten(1)
+    size = delta.abs().amax(1) if norm == "linf" else delta.norm(dim=1)
+    assert found.isfinite().all()
+    assert (size <= 0.1 + 1e-6).all()
+    assert (size > 0.05).all()

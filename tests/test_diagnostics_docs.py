@@ -86,7 +86,7 @@ def judge(found):
 
 def test_a_network_that_falls_to_every_attack_passes(outcomes):
     found = judge(outcomes)
-    assert set(found) == {f"D{i}" for i in (*range(1, 10), 12, 14, 16, 18)}
+    assert set(found) == {f"D{i}" for i in (*range(1, 10), 12, 14, 16, 18, 21)}
     assert {id for id, finding in found.items() if finding.status != "pass"} == {"D9"}
     assert found["D9"].status == "skipped"
 

@@ -142,10 +142,78 @@ def test_pdsg_keeps_samples_apart_by_default_and_not_over_the_batch():
 
 
 def test_bptr_by_hand():
-    """x = 0.3 never fires (0.15, 0.225, 0.2625): no gradient; x = 0.8 fires: one for each t."""
+    """x = 0.3 never fires (0.15, 0.225, 0.2625): no gradient; x = 0.8 fires: one for each t.
+
+    The input enters with weight 1/tau = 1/2, unless one asks for 1.
+    """
     net, weights = OneNeuron(weights=(1.0, 2.0, 1.0)), 4.0
     assert gradient(net, torch.tensor([[0.2]]), "bptr").item() == 0.0
-    assert gradient(net, torch.tensor([[0.8]]), "bptr").item() == weights
+    assert gradient(net, torch.tensor([[0.8]]), "bptr").item() == weights / 2
+    assert gradient(net, torch.tensor([[0.8]]), "bptr:gain=one").item() == weights
+    whole = neuron.LIFNode(tau=2.0, v_threshold=0.5, decay_input=False, step_mode="m")
+    assert gradient(OneNeuron(whole), torch.tensor([[0.8]]), "bptr").item() == 3.0
+
+
+class Published(nn.Module):
+    """Layers of the published neuron: h = v / 2 + x, straight through rates, no input weight."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = PublishedRate.apply(layer(x))
+        return x.mean(0)
+
+
+class PublishedRate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        v, spikes = torch.zeros_like(x[0]), []
+        for step in x:
+            h = v / 2 + step
+            spikes.append((h >= 1).float())
+            v = h * (1 - spikes[-1])
+        spikes = torch.stack(spikes)
+        ctx.save_for_backward((spikes.mean(0) > 0).float())
+        return spikes
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * ctx.saved_tensors[0]
+
+
+def test_bptr_through_three_layers_is_the_published_one():
+    torch.manual_seed(0)
+    layers = nn.ModuleList([nn.Linear(6, 6) for _ in range(3)])
+    with torch.no_grad():
+        for layer in layers:
+            layer.weight.abs_()
+    # spikingjelly's LIF halves its input, so twice the input makes the same neuron.
+    ours = nn.Sequential()
+    for layer in layers:
+        twice = nn.Linear(6, 6)
+        twice.load_state_dict({k: 2 * v for k, v in layer.state_dict().items()})
+        ours.extend([twice, neuron.LIFNode(tau=2.0, step_mode="m")])
+
+    class Ours(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = ours
+
+        def forward(self, x):
+            functional.reset_net(self)
+            return self.net(x.expand(4, *x.shape)).mean(0)
+
+    x = torch.rand(5, 6)
+    point = x.clone().requires_grad_()
+    logits = Published(layers)(point.expand(4, *x.shape))
+    expected = torch.autograd.grad(logits.sum(), point)[0]
+    assert torch.equal(logits, Ours()(x))
+    assert expected.any()
+    assert torch.allclose(gradient(Ours(), x, "bptr"), expected, rtol=1e-5)
+    assert torch.allclose(gradient(Ours(), x, "bptr:gain=one"), 8 * expected, rtol=1e-5)
 
 
 def test_rga_by_hand():

@@ -32,7 +32,7 @@ def test_who_fools_what_by_hand():
         "ste": np.array([0, 1, 0, 0, 1, 1], dtype=bool),
         "rga": np.array([0, 1, 0, 1, 1, 1], dtype=bool),
     }
-    table = Estimators(SimpleNamespace(), [*"abcdef"], right)
+    table = Estimators(SimpleNamespace(facts={"dataset": "x"}), [*"abcdef"], right)
     records = {record["estimator"]: record for record in table.records()}
     assert {name: table.alone(name) for name in right} == {"training": 1, "ste": 1, "rga": 0}
     assert records[ALL]["accuracy %"].startswith("33.3 [")

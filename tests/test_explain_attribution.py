@@ -193,3 +193,33 @@ def test_random_numbers_of_the_caller_are_left_alone(model):
     attribute(model, x, torch.zeros(1, dtype=torch.int64), "noise_tunnel", ["a"], settings=QUICK)
     assert torch.equal(torch.rand(1), expected)
     assert np.isfinite(scenes(1)).all()
+
+
+class Split(ModelAdapter):
+    """A logit that weighs each pixel by a number of its own, so its gradient is known."""
+
+    card = ModelCard("split.test", "cifar10", 2, (3, 8, 8), 1)
+
+    def build(self):
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2))
+
+    def encode(self, x):
+        return x
+
+    def readout(self, output):
+        return output
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_saturated_pixels_keep_their_gradient_under_noise(value):
+    model = Split()
+    model.unlock(False)
+    x = torch.full((2, 3, 8, 8), value)
+    found = attribute(model, x, torch.tensor([0, 1]), "noise_tunnel", ["a", "b"])
+    # Saliency of a linear logit is the size of its weights, wherever it is asked.
+    expected = model.net[1].weight.detach().abs().view(2, 3, 8, 8).sum(1)
+    assert torch.allclose(found, expected, rtol=1e-5)
+    wrapped = ResetSafe(model)
+    outside = x + torch.where(x > 0.5, 0.3, -0.3)
+    assert torch.equal(wrapped(outside), wrapped(x)), "the value is that of the clamped image"

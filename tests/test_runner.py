@@ -241,7 +241,7 @@ def test_parameters_get_no_gradient_and_the_model_stays_in_eval_mode(config):
 
 
 def test_a_refused_model_stops_everything(config, monkeypatch):
-    def refuse(model, x, y, compare):
+    def refuse(model, x, y, compare, losses):
         raise PreflightRefused(f"{model.card.name} forgets to reset")
 
     monkeypatch.setattr(runner, "preflight", refuse)

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.xdist_group("suites")
 
 PLUGIN = str(Path(__file__).parent / "masked_models.py")
 N = 48
+AGAIN = "fooled by it among attacks on all samples"
 
 SMALL = """
 suite = "small"
@@ -137,7 +138,7 @@ def test_the_control_is_not_flagged(finished):
     _, control, _ = finished
     raised = {id for id, status in status_of(control).items() if status in ("warn", "fail")}
     assert raised == set()
-    assert sorted(status_of(control), key=lambda id: int(id[1:])) == [f"D{i}" for i in range(1, 21)]
+    assert sorted(status_of(control), key=lambda id: int(id[1:])) == [f"D{i}" for i in range(1, 22)]
 
 
 def test_every_threshold_is_documented(finished):
@@ -166,7 +167,7 @@ def test_the_headline_is_the_worst_case_of_each_sample(finished):
 
 def test_only_survivors_go_on(finished):
     for row in finished[1:]:
-        records = winners(row)
+        records = [record for record in winners(row) if AGAIN not in record["note"]]
         left = int(np.sum(row["clean"]))
         for record in records:
             assert int(record["given"]) == left, record["step"]

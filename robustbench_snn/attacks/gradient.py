@@ -23,6 +23,7 @@ from robustbench_snn.attacks.base import (
     uniform_noise,
 )
 from robustbench_snn.attacks.health import AttackHealth
+from robustbench_snn.attacks.losses import wrong
 
 Range = tuple[float, float | None]
 
@@ -119,7 +120,7 @@ def trajectory(
             delta = (here + step_size * gradient.sign() - clean).clamp(-eps, eps)
             ahead = (clean + delta).clamp(low, high)
             if early_stop:
-                right = logits.argmax(1) == labels
+                right = ~wrong(logits, labels)
                 live, ahead = live[right], ahead[right]
             point = point.index_copy(0, live, ahead)
         yield Perturbed(point, health)

@@ -11,14 +11,31 @@ from robustbench_snn.errors import UsageError
 
 _TINY = 1e-12
 
+# What stands for the class in an answer that is not finite; no label is equal to it.
+NO_ANSWER = -1
+
 # (logits [B, K], labels [B], targets [B] or None) to losses [B].
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
+def answers(logits: Tensor) -> Tensor:
+    """The class with the largest logit, int64 [B]; ``NO_ANSWER`` where a logit is not finite."""
+    return torch.where(logits.isfinite().all(1), logits.argmax(1), NO_ANSWER)
+
+
+def wrong(logits: Tensor, y: Tensor) -> Tensor:
+    """Whether the answer is not the class ``y`` [B], bool [B]: no finite answer is a wrong one."""
+    return answers(logits) != y
+
+
 def margin(logits: Tensor, y: Tensor) -> Tensor:
-    """True logit minus the largest other, [B]; negative when the prediction is wrong."""
+    """True logit minus the largest other, [B]; negative when the prediction is wrong.
+
+    Minus infinity where a logit is not finite, so that nothing is worse.
+    """
     true = logits.gather(1, y[:, None])[:, 0]
-    return true - logits.scatter(1, y[:, None], -torch.inf).amax(1)
+    gap = true - logits.scatter(1, y[:, None], -torch.inf).amax(1)
+    return torch.where(logits.isfinite().all(1), gap, -torch.inf)
 
 
 def cross_entropy(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:

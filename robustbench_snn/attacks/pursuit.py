@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robustbench_snn.attacks.base import gradient_health, mixes_images
 from robustbench_snn.attacks.health import AttackHealth
-from robustbench_snn.attacks.losses import LOSSES, margin
+from robustbench_snn.attacks.losses import LOSSES, margin, wrong
 from robustbench_snn.estimators.install import Active
 
 
@@ -111,7 +111,7 @@ class Pursuit:
             self.logits = model(x)
         self.found = x.clone()
         self.margin = margin(self.logits, y)
-        self.wrong = self.logits.argmax(1) != y
+        self.wrong = wrong(self.logits, y)
 
     @property
     def standing(self) -> Tensor:

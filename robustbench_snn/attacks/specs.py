@@ -72,6 +72,8 @@ class AttackType:
         summary: one line for listings.
         shares: parameters that may differ between specs served by one computation.
         norm: the distance ``eps`` bounds: ``linf``, ``l2``, ``l1``, ``l0`` or ``none``.
+        loss: of which loss it follows the model's input gradient, a key of ``losses.LOSSES``; an
+            option ``loss`` takes precedence. Empty for attacks that need no gradient of the model.
         batch_dependent: whether a sample's result depends on its batch, so that the batch size
             belongs to the identity of a result.
     """
@@ -82,6 +84,7 @@ class AttackType:
     summary: str = ""
     shares: tuple[str, ...] = ()
     norm: str = "linf"
+    loss: str = "ce"
     batch_dependent: bool = False
 
     def options(self) -> list[Option]:
@@ -183,3 +186,18 @@ def budget(spec: AttackSpec) -> tuple[str, float | None]:
     norm = str(spec.params.get("norm", attack_type(spec.name).norm)).lower()
     eps = spec.params.get("eps", spec.params.get("max_epsilon"))
     return norm, None if norm == "none" or eps is None else float(eps)
+
+
+def climbed(specs: Iterable[AttackSpec]) -> tuple[str, ...]:
+    """The losses whose gradient at the attacked model's input ``specs`` follow, each once.
+
+    DLR needs the gradient of logits, as the margin does, and counts as ``margin``.
+    """
+    found = []
+    for spec in specs:
+        if spec.name == "clean":
+            continue
+        kind = attack_type(spec.name)
+        loss = str(spec.params.get("loss", kind.loss)) if kind.loss else ""
+        found.append("margin" if loss.startswith("dlr") else loss)
+    return tuple(dict.fromkeys(filter(None, found)))

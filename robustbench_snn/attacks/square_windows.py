@@ -121,8 +121,9 @@ def eta(draws: Draws, size: int) -> Tensor:
 
 def l2_start(draws: Draws, ball: Ball, x: Tensor) -> Tensor:
     """``x`` [B, C, H, W] plus a grid of pyramids of total norm eps, 5 on a side."""
-    delta, size = torch.zeros_like(x), x.shape[2] // 5
-    margin = (x.shape[2] - 5 * size) // 2
+    # An image of less than 5 pixels a side has room for pyramids of one pixel.
+    delta, size = torch.zeros_like(x), max(x.shape[2] // 5, 1)
+    margin = max(x.shape[2] - 5 * size, 0) // 2
     for i in range(x.shape[2] // size):
         for j in range(x.shape[3] // size):
             top, left = margin + i * size, margin + j * size

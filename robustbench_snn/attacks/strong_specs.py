@@ -161,8 +161,16 @@ class TransferParams:
     )
 
 
-def _add(name: str, params: type, target: str, summary: str, shares: tuple[str, ...] = ()) -> None:
-    ATTACKS.add(name, AttackType(name, params, f"{_HOME}.{target}", summary, shares))
+def _add(
+    name: str,
+    params: type,
+    target: str,
+    summary: str,
+    shares: tuple[str, ...] = (),
+    loss: str = "ce",
+) -> None:
+    impl = f"{_HOME}.{target}"
+    ATTACKS.add(name, AttackType(name, params, impl, summary, shares, loss=loss))
 
 
 _add("apgd", APGDParams, "apgd:APGD", "auto-PGD: steps that shrink by themselves, worst iterate")
@@ -174,6 +182,8 @@ _add(
     "PGD with restarts, losses and estimators, worst iterate",
     ("steps",),
 )
-_add("square", SquareParams, "square:Square", "random squares, no gradients")
-_add("noise", NoiseParams, "noise:Noise", "worst of many uniform draws: a floor for attacks")
-_add("transfer", TransferParams, "transfer:Transfer", "PGD made on another model")
+_add("square", SquareParams, "square:Square", "random squares, no gradients", loss="")
+_add(
+    "noise", NoiseParams, "noise:Noise", "worst of many uniform draws: a floor for attacks", loss=""
+)
+_add("transfer", TransferParams, "transfer:Transfer", "PGD made on another model", loss="")

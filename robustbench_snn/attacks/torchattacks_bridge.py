@@ -82,9 +82,12 @@ def observed(model: nn.Module, x: Tensor) -> Iterator[list[AttackHealth]]:
     """
     counts = [AttackHealth()]
 
-    def on_input_gradient(gradient: Tensor) -> None:
+    def on_input_gradient(gradient: Tensor) -> Tensor:
         seen = gradient_health(gradient)
         counts[0] += replace(seen, forward_calls=0, backward_calls=0)
+        # Following NaN would end in an image of NaN, which no model can be asked about; so the
+        # attack stays where the answer is not finite, and that answer counts as wrong.
+        return gradient.nan_to_num(nan=0.0)
 
     def on_logit_gradient(gradient: Tensor) -> None:
         counts[0] += AttackHealth(backward_calls=1)

@@ -31,6 +31,12 @@ _NORMS = {
     "l0": {"SparseFool", "OnePixel", "Pixle", "JSMA"},
     "none": {"VANILA", "GN", "EADEN"},
 }
+# What they climb, where that is not cross-entropy; nothing where they only ask for answers.
+_LOSSES = {
+    "": {"VANILA", "GN", "SPSA", "OnePixel", "Pixle", "Square"},
+    "margin": {"APGDT", "AutoAttack", "CW", "DeepFool", "EADL1", "EADEN", "FAB", "JSMA"}
+    | {"SparseFool"},
+}
 # The class takes any text and fails, or falls through, in the middle of an attack.
 _CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "norm": {"FAB": ("Linf", "L2", "L1"), "": ("Linf", "L2")},
@@ -84,12 +90,14 @@ def bridge_type(name: str) -> AttackType:
         hint = f"did you mean '{near}'?" if near else did_you_mean(name, known)
         raise UsageError(f"unknown torchattacks attack '{name}': {hint}")
     norm = next((norm for norm, names in _NORMS.items() if name in names), "linf")
+    loss = next((loss for loss, names in _LOSSES.items() if name in names), "ce")
     return AttackType(
         name=BRIDGE_PREFIX + name,
         params=_params(classes[name]),
         impl="robustbench_snn.attacks.torchattacks_bridge:TorchattacksAttack",
         summary=f"{name} of the torchattacks package",
         norm=norm,
+        loss=loss,
         batch_dependent=True,
     )
 

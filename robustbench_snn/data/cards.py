@@ -18,6 +18,8 @@ class DatasetCard:
         loader: ``"module:function"``, called as (card, split, data_dir, preprocess).
         hub_id: repository on the Hugging Face Hub; None when there is none.
         description: one line for listings.
+        groups: ``"module:function"`` from sample ids to integers that are equal where samples show
+            the same object, so that their outcomes go together; empty where all are independent.
     """
 
     name: str
@@ -28,3 +30,4 @@ class DatasetCard:
     loader: str
     hub_id: str | None = None
     description: str = ""
+    groups: str = ""

@@ -101,6 +101,19 @@ class DigitScenes:
         return chosen
 
 
+def scans_of(ids: Sequence[str]) -> NDArray[np.int64]:
+    """Which scan each scene of ``ids`` (``test/000017``) shows: two test scenes share one.
+
+    An id that is none of ours shows something of its own.
+    """
+    found = -1 - np.arange(len(ids), dtype=np.int64)
+    for at, name in enumerate(ids):
+        split, _, index = str(name).partition("/")
+        if index.isdigit() and int(index) < SPLIT_SIZES.get(split, 0):
+            found[at] = _scene_scans(split, SCENE_SEED)[1][int(index)]
+    return found
+
+
 def load(
     card: DatasetCard, split: str, data_dir: Path | None, preprocess: Preprocess | None
 ) -> DigitScenes:
@@ -146,6 +159,7 @@ def _scans_by_class(split: str, seed: int) -> list[NDArray[np.int64]]:
     return chosen
 
 
+@cache
 def _scene_scans(split: str, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Labels and scan indices, int64 [N] each; every ten scenes in a row show ten classes."""
     size = SPLIT_SIZES[split]

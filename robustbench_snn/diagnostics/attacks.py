@@ -91,7 +91,7 @@ def judged(
     screen_eps: float,
     left: float | None = None,
 ) -> list[Finding]:
-    """D1 to D9, D12, D14, D16 and D18 from the outcomes of ``probe.specs()``.
+    """D1 to D9, D12, D14, D16, D18 and D21 from the outcomes of ``probe.specs()``.
 
     Args:
         probe: the attacks.
@@ -132,6 +132,7 @@ def judged(
         rules.transfer([right[s] for s in probe.transfers if s in right], _white_box(right, pgd)),
         rules.surrogate_sensitivity(accuracy, "training", screen_eps, left),
         _kept(found, probe),
+        _answered(found),
     ]
     return sorted(findings, key=lambda finding: int(finding.id[1:]))
 
@@ -161,3 +162,15 @@ def _kept(found: Mapping[AttackSpec, Outcome], probe: Probe) -> Finding:
     figure += "gives clean accuracy" if same else "changes answers"
     status: Status = "pass" if not broken and same else "fail"
     return Finding("D16", status, figure, "max |d| <= eps + 1e-6, range kept, eps 0 = clean")
+
+
+def _answered(found: Mapping[AttackSpec, Outcome]) -> Finding:
+    """D21: every logit of every attack is finite."""
+    lacking = {spec.label(): o.nonfinite for spec, o in found.items() if o.nonfinite}
+    if not found:
+        return _failed("D21")
+    figure = f"finite answers under {len(found) - len(lacking)} of {len(found)} attacks"
+    if lacking:
+        most = max(lacking, key=lambda label: lacking[label])
+        figure += f"; most without one: {lacking[most]} samples under {most}"
+    return Finding("D21", "fail" if lacking else "pass", figure, "every logit is finite")

@@ -32,6 +32,7 @@ TITLES = {
     "D18": "undefended models break",
     "D19": "random encoders are averaged",
     "D20": "neurons are alive",
+    "D21": "answers are finite",
 }
 
 
@@ -40,7 +41,7 @@ class Finding:
     """One diagnostic on one model.
 
     Attributes:
-        id: ``D1`` to ``D20``.
+        id: ``D1`` to ``D21``.
         status: ``pass``, ``info`` (a figure without a verdict), ``warn``, ``fail`` or ``skipped``.
         figure: what was measured, with n.
         threshold: what was asked of it.

@@ -1,4 +1,4 @@
-"""All twenty diagnostics on one model of a suite."""
+"""All diagnostics on one model of a suite."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EVERY_KIND = ("atan:2", "ste", "assg", "pdsg", "bptr", "rga", "hart")
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Twenty findings in order, and the gradient-health table."""
+    """Findings in order, and the gradient-health table."""
 
     findings: tuple[Finding, ...]
     health: tuple[UnitHealth, ...]

@@ -25,7 +25,8 @@ class AdaptiveSharpness(UnitSlope):
     M = 1 and D = 0.
 
     Args:
-        target: A / 2, in (0, 0.5).
+        target: A / 2, in (0, 0.5). The published code searches 0.35 to 0.49 for the value that
+            fools most of the test set; ``[screen] search`` of a suite does it on held-out samples.
         relax: weight of D.
         beta: decay of both means.
     """
@@ -61,6 +62,11 @@ class PotentialDependent(UnitSlope):
     vectors over the features). Source: potential-dependent surrogate gradient, CVPR 2025. There
     s also runs over the batch (``over="batch"``), which makes an image's attack depend on its
     batch mates; ``over="sample"`` keeps images apart and is the default. s = 0 counts as 1.
+
+    Units with a third axis and no positions (``[B, C, N]`` for each step, tokens) count as maps:
+    s runs over N for each channel C. The published code knows maps and vectors only, and would
+    spread over the batch for each (C, N); and for vectors it spreads over steps and batch for each
+    feature, where ``over="sample"`` spreads over the features.
     """
 
     def __init__(self, over: Literal["sample", "batch"]) -> None:

@@ -99,7 +99,17 @@ _add(
         main="over",
     )
 )
-_add(Estimator("bptr", f"{_NEURON}:RateThrough", "neuron", "straight through firing rates"))
+_add(
+    Estimator(
+        "bptr",
+        f"{_NEURON}:RateThrough",
+        "neuron",
+        "straight through firing rates",
+        {"gain": "unit"},
+        {"gain": ("unit", "one")},
+        main="gain",
+    )
+)
 _add(
     Estimator(
         "rga",

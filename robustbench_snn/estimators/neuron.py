@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from spikingjelly.activation_based import neuron
@@ -64,18 +65,32 @@ def constants(unit: nn.Module, estimator: str) -> Constants:
 
 
 class RateThrough:
-    """BPTR: straight through the firing rate; ``dL/dx[t] = dL/ds[t] * 1[mean over t of s > 0]``.
+    """BPTR: straight through the rate; ``dL/dx[t] = gain dL/ds[t] * 1[mean over t of s > 0]``.
 
     Source: backpropagation through rates as used against spiking networks by Ding et al. 2022
     (SNN-RAT, NeurIPS) and Özdenizci and Legenstein (arXiv 2311.09266). Any kind of neuron.
+
+    Args:
+        gain: ``unit`` for the weight with which the neuron takes its input, as ``rga`` and ``hart``
+            have it: 1/tau for spikingjelly's LIF with ``decay_input``, 1 without, and 1 for kinds
+            of neurons it is not known of. The published neurons take their input unscaled, so that
+            only this gives their gradients, through any number of layers. ``one`` for 1.
     """
+
+    def __init__(self, gain: Literal["unit", "one"] = "unit") -> None:
+        self.gain = gain
 
     def rule(self, unit: nn.Module, forward: Callable[[Tensor], Tensor]) -> Rule:
         """The rule of ``unit``, whose own multi-step pass is ``forward``."""
 
+        gain = 1.0
+        if self.gain == "unit":
+            with suppress(NotApplicable):
+                gain = constants(unit, "bptr").gain
+
         def apply(x: Tensor) -> tuple[Tensor, Tensor, bool]:
             spikes = forward(x)
-            return spikes, (spikes.mean(0, keepdim=True) > 0).to(x.dtype), False
+            return spikes, gain * (spikes.mean(0, keepdim=True) > 0).to(x.dtype), False
 
         return apply
 
@@ -122,7 +137,7 @@ class Hart:
 
     ``dL/dx[t] = mean over s of dL/ds[s] gain max(0, gamma - |u[s]|) / gamma^2``. Source: Hao et
     al., threaten spiking neural networks through combining rate and temporal information, ICLR
-    2024.
+    2024, whose gamma is tuned for each model: ``[screen] search`` of a suite does that.
     """
 
     def __init__(self, gamma: float) -> None:

@@ -32,7 +32,8 @@ class ResetSafe(nn.Module):
 
     captum calls its model many times for one answer; a membrane left by one call changes the
     next one without any error. Inputs are clamped to the model's range first, because captum's
-    noise leaves it.
+    noise leaves it; the gradient is that at the clamped image, so that white and black pixels keep
+    theirs.
     """
 
     def __init__(self, model: ModelAdapter) -> None:
@@ -44,7 +45,7 @@ class ResetSafe(nn.Module):
         """Logits [B, K] of images [B, \\*input_shape]."""
         functional.reset_net(self.model)
         self.model.eval()
-        logits = self.model(x.clamp(0, self.high))
+        logits = self.model(x.clamp(0, self.high).detach() + (x - x.detach()))
         functional.reset_net(self.model)
         return logits
 

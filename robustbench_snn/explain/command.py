@@ -99,7 +99,9 @@ def _check_defined(
         why = "; ".join(
             f"'{kind}' of model '{model}': {reason}" for (model, kind), reason in undefined.items()
         )
-        raise UsageError(f"no map asked for is defined ({why}): choose rate, or another --block.")
+        raise UsageError(
+            f"no map asked for is defined ({why}): choose another map, --block or --layer."
+        )
 
 
 def _photographs(options: argparse.Namespace, config: ExplainConfig, notes: Sequence[str]) -> int:
@@ -119,7 +121,7 @@ def _photographs(options: argparse.Namespace, config: ExplainConfig, notes: Sequ
     looks = {kind: _look(options, kind) for kind in config.maps}
     for look in looks.values():
         look.check()
-    reading = Reading(config.maps, config.block, config.number)
+    reading = Reading(config.maps, config.block, config.number, layer=config.layer)
     sheets, undefined = photo_sheet(models, paths, looks, reading, config.run.seed)
     _check_defined(config.maps, config.run.models, undefined)
     _show(notes)

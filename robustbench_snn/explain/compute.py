@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -25,16 +25,18 @@ class Reading:
         kinds: names of maps.
         block, number: attention module and pass (``units.choose_block``).
         target: class that class-specific maps explain.
+        layer: module whose output Grad-CAM weighs; empty for the attention module.
     """
 
     kinds: tuple[str, ...] = ("rate",)
     block: str = "last"
     number: int | None = None
     target: Literal["predicted", "label"] = "predicted"
+    layer: str = ""
 
     def only(self, *kinds: str) -> Reading:
         """The same reading of other maps."""
-        return Reading(kinds, self.block, self.number, self.target)
+        return replace(self, kinds=kinds)
 
 
 @dataclass
@@ -131,20 +133,41 @@ def _batch(
     if reading.target == "label" and labels is not None:
         chosen = torch.from_numpy(labels).to(images.device)
     attention = [kind for kind in reading.kinds if map_kind(kind).source == "attention"]
-    found = attention_maps(model, images, attention, reading.block, reading.number, chosen)
-    computed = Computed(
-        _numpy(found.logits),
-        {kind: _numpy(value) for kind, value in found.values.items()},
-        dict(found.undefined),
-        dict(found.notes),
-        found.block,
-        found.number,
-        found.passes,
-        found.grid,
-    )
-    target = found.logits.argmax(1) if chosen is None else chosen
+    if not model.attention_units():
+        computed, logits = _without_attention(model, images, attention, reading)
+    else:
+        found = attention_maps(model, images, attention, reading.block, reading.number, chosen)
+        logits = found.logits
+        computed = Computed(
+            _numpy(logits),
+            {kind: _numpy(value) for kind, value in found.values.items()},
+            dict(found.undefined),
+            dict(found.notes),
+            found.block,
+            found.number,
+            found.passes,
+            found.grid,
+        )
+    target = logits.argmax(1) if chosen is None else chosen
     _add_attributions(computed, model, images, target, ids, reading, seed)
     return computed
+
+
+def _without_attention(
+    model: ModelAdapter, images: Tensor, attention: Sequence[str], reading: Reading
+) -> tuple[Computed, Tensor]:
+    """Answers of a model that names no attention module, whose attention maps are undefined."""
+    with torch.no_grad():
+        logits = model(images)
+    why = f"model '{model.card.name}' names no attention module"
+    computed = Computed(_numpy(logits), undefined=dict.fromkeys(attention, why))
+    computed.block = reading.layer or "no attention"
+    # What deletion curves delete and controls are drawn on, where no tokens say it.
+    rows, columns = (
+        next(cells for cells in range(8, 0, -1) if side % cells == 0) for side in images.shape[-2:]
+    )
+    computed.grid = rows, columns
+    return computed, logits
 
 
 def _add_attributions(
@@ -163,14 +186,23 @@ def _add_attributions(
             continue
         # captum takes a second to import, and maps read from spikes do not need it.
         from robustbench_snn.explain.attribution import attribute
-        from robustbench_snn.explain.cam import grad_cam
+        from robustbench_snn.explain.cam import grad_cam, layers
 
         if kind == "grad_cam":
-            value = grad_cam(model, images, target, reading.block, reading.number)
+            if not reading.layer and not model.attention_units():
+                computed.undefined[kind] = (
+                    f"model '{model.card.name}' names no attention module: name a layer with "
+                    f"--layer, as {layers(model)[-1]}"
+                )
+                continue
+            where = reading.block, reading.number, reading.layer
+            value = grad_cam(model, images, target, *where)
         else:
             value = attribute(model, images, target, kind, ids, seed)
         computed.maps[kind] = _numpy(value)
-        computed.notes[kind] = f"surrogate {model.surrogate}" if kind != "occlusion" else ""
+        notes = [f"surrogate {model.surrogate}"] if kind != "occlusion" else []
+        notes += [f"layer {reading.layer}"] if kind == "grad_cam" and reading.layer else []
+        computed.notes[kind] = ", ".join(notes)
 
 
 def _numpy(value: Tensor) -> NDArray[np.float32]:

@@ -82,6 +82,8 @@ def make_job(
     settings: dict[str, Any] = {}
     if measure == "faithfulness":
         settings["steps"] = config.steps
+    if config.layer and kind == "grad_cam":
+        settings["layer"] = config.layer
     if change is not None:
         settings["change"] = change.text
     content = {

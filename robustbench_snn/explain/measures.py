@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,7 @@ class Samples:
         self, kinds: Sequence[str], x: NDArray[np.float32], model: ModelAdapter | None = None
     ) -> Computed:
         """Maps of other images (or of another model), for the samples' own target classes."""
-        fixed = Reading(tuple(kinds), self.reading.block, self.reading.number, "label")
+        fixed = replace(self.reading, kinds=tuple(kinds), target="label")
         return compute_maps(
             model or self.model, x, self.ids, fixed, self.target, self.seed, self.batch_size,
             self.fixed_batch,
@@ -123,7 +123,7 @@ def measure_fidelity(samples: Samples, kind: str, maps: Maps) -> Values:
         return found | {"sensitivity_max": np.zeros(len(x))}
 
     def maps_of(images: Tensor, row: int) -> Tensor:
-        one = Reading((kind,), samples.reading.block, samples.reading.number, "label")
+        one = replace(samples.reading, kinds=(kind,), target="label")
         names = [samples.ids[row]] * len(images)
         labels = np.repeat(samples.target[row : row + 1], len(images))
         pixels = images.detach().cpu().numpy()
@@ -161,7 +161,7 @@ def measure_grid_pointing(
         samples.model,
         made[0],
         samples.ids,
-        Reading((kind,), "last", samples.reading.number, "label"),
+        replace(samples.reading, kinds=(kind,), block="last", target="label"),
         np.asarray([labels[i] for i in indices], dtype=np.int64),
         samples.seed,
         samples.batch_size,

@@ -35,7 +35,7 @@ from robustbench_snn.worker import Worker
 
 def reading_of(config: ExplainConfig, kinds: Sequence[str]) -> Reading:
     """How ``config`` reads maps of these kinds."""
-    return Reading(tuple(kinds), config.block, config.number, config.target)
+    return Reading(tuple(kinds), config.block, config.number, config.target, config.layer)
 
 
 @dataclass

@@ -75,6 +75,12 @@ def _maps(group: Any) -> None:
         "--block", metavar="B", default="last", help="attention block: last, a place from 1, a name"
     )
     group.add_argument(
+        "--layer",
+        metavar="NAME",
+        default="",
+        help="module that grad_cam weighs, of any network, as conv3 (the attention block)",
+    )
+    group.add_argument(
         "--pass",
         dest="number",
         metavar="N",
@@ -178,6 +184,11 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
         raise UsageError(
             "nothing to explain was named: give --image FILE, or --dataset NAME (digit-scenes)."
         )
+    if found.layer and "grad_cam" not in found.maps:
+        raise UsageError(
+            f"--layer '{found.layer}' is where grad_cam is read, and no --map grad_cam was asked "
+            "for: add it, or leave --layer out."
+        )
     if found.out and Path(found.out).suffix.lower() not in (".png", ".pdf"):
         raise UsageError(f"--out '{found.out}' must end in .png or .pdf.")
     return found
@@ -219,6 +230,7 @@ def explain_config(found: argparse.Namespace, models: Sequence[str], dataset: st
         block=found.block,
         number=found.number,
         target=found.target,
+        layer=found.layer,
         under=tuple(parse_change(text) for text in under),
         costly_n=parse_count(found.costly_n, "--costly-n"),
         steps=parse_count(found.steps, "--steps"),

@@ -60,6 +60,7 @@ class ExplainConfig:
         groups: groups of metrics, keys of ``GROUPS``.
         block, number: attention module and pass (``units.choose_block``).
         target: class that class-specific maps explain: the predicted one or the label.
+        layer: module whose output Grad-CAM weighs; empty for the attention module.
         under: changes for stability.
         costly_n: samples of the groups that run the model again and again, from the start.
         steps: points of insertion and deletion curves.
@@ -72,6 +73,7 @@ class ExplainConfig:
     block: str = "last"
     number: int | None = None
     target: Literal["predicted", "label"] = "predicted"
+    layer: str = ""
     under: tuple[Change, ...] = field(default_factory=tuple)
     costly_n: int = 100
     steps: int = 16

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from robustbench_snn.data import sample_groups
 from robustbench_snn.explain.intervals import mean_interval
 from robustbench_snn.explain.stored import Measured
 from robustbench_snn.report.tables import to_csv
@@ -66,14 +67,15 @@ class MapCurves:
         counts = sorted({len(one.ids) for one in self.changed})
         return (
             f"map '{self.kind}', {facts['dataset']}, n = {' or '.join(map(str, counts))}, "
-            "generated corruptions; bands: 95 % t-intervals over images"
+            "generated corruptions; bands: 95 % intervals over images"
         )
 
 
 def _point(
     corruption: str, title: str, one: Measured, severity: int, metric: Any
 ) -> dict[str, Any]:
-    mean = mean_interval(one.metrics[metric])
+    groups = sample_groups(str(one.facts["dataset"]), one.ids)
+    mean = mean_interval(one.metrics[metric], groups=groups)
     model = one.model + (" (untrained, no result)" if "untrained" in one.flags else "")
     values = (corruption, title, model, severity, mean.n, mean.value, mean.low, mean.high)
     return dict(zip(COLUMNS, values, strict=True))

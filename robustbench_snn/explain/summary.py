@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robustbench_snn.data import sample_groups
 from robustbench_snn.explain.controls import CONTROLS
 from robustbench_snn.explain.intervals import Mean, mean_interval, paired_mean
 from robustbench_snn.explain.map_metrics import CONCENTRATION, LOCATION
@@ -92,7 +93,7 @@ def _is_control(one: Measured) -> bool:
 def _lines_of(group: str, one: Measured, found: Sequence[Measured]) -> list[Line]:
     levels, controls = references(group, one, found)
     silent = 0 if one.maps is None else int((~one.maps.reshape(len(one.maps), -1).any(1)).sum())
-    made = []
+    groups, made = sample_groups(str(one.facts["dataset"]), one.ids), []
     for metric, values in _metrics(group, one).items():
         made.append(
             Line(
@@ -101,7 +102,7 @@ def _lines_of(group: str, one: Measured, found: Sequence[Measured]) -> list[Line
                 map=one.kind,
                 change=one.change,
                 metric=metric,
-                mean=mean_interval(values),
+                mean=mean_interval(values, groups=groups),
                 chance=levels.get(metric.partition(",")[0], np.nan),
                 controls={
                     name: controls[name].get(metric.partition(",")[0], np.nan) for name in CONTROLS
@@ -158,7 +159,8 @@ def _difference(a: Measured, b: Measured, metric: str) -> dict[str, Any]:
     place = {sample: i for i, sample in enumerate(b.ids)}
     pairs = [(i, place[sample]) for i, sample in enumerate(a.ids) if sample in place]
     left, right = a.metrics[metric][[i for i, _ in pairs]], b.metrics[metric][[j for _, j in pairs]]
-    mean = paired_mean(right, left)
+    groups = sample_groups(str(a.facts["dataset"]), [a.ids[i] for i, _ in pairs])
+    mean = paired_mean(right, left, groups=groups)
     return {
         "metric": metric,
         "map": a.kind,

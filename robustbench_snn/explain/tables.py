@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from robustbench_snn.data.catalogue import repeated
 from robustbench_snn.explain.controls import CONTROLS
 from robustbench_snn.explain.settings import GROUPS, MAPS, ExplainConfig
 from robustbench_snn.explain.stored import Measured
@@ -173,7 +174,9 @@ def caption(config: ExplainConfig, found: Sequence[Measured]) -> str:
         + (f" (first {min(n, config.costly_n)} where the model is run again)" if costly else "")
         + f"; {'; '.join(blocks)}; class maps and attributions explain the {every('target')} "
         f"class; surrogate {every('surrogate')}; seed {config.run.seed}.",
-        "Means over samples with 95 % t-intervals; silent maps have no value and are counted. "
+        "Means over samples with 95 % intervals (Student's, Wilson's and Newcombe's for shares"
+        f"{repeated(config.run.dataset, max((one.ids for one in found), key=len))}); silent maps "
+        "have no value and are counted. "
         "Location compares the raw map's cells with the mask pixel by pixel, negative values "
         "count as 0. Controls: uniform map, Gaussian centre prior (sigma a quarter of the side), "
         "mean of the model's own maps over the set; a map that does not beat them says nothing "

@@ -9,9 +9,11 @@ from typing import Any
 from robustbench_snn.attack_spec import AttackSpec
 from robustbench_snn.config import CLEAN, RunConfig
 from robustbench_snn.report.corruptions import Cells, columns, missing_note, records
+from robustbench_snn.report.dependence import independent, sample_ids
 from robustbench_snn.report.screen import print_records
 from robustbench_snn.report.summary import UNTRAINED, describe
 
+_CELL = ("model", "corruption", "severity", "attack", "attack_params")
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -39,7 +41,10 @@ def _of(found: dict[tuple[str, str], Cells], model: str, attack: str) -> Cells:
 
 def print_corruptions(config: RunConfig, rows: Rows) -> None:
     """Print the tables of all models to standard output."""
-    for cells in cells_of(rows):
+    found, first = cells_of(rows), rows[0]
+    one = [row for row in rows if all(row[name] == first[name] for name in _CELL)]
+    for cells in found:
+        cells.independent = independent(config.dataset, sample_ids(one, config.out))
         print_records(records(cells), columns(cells), title(cells), caption(config, cells, rows))
         print()
 
@@ -65,7 +70,8 @@ def caption(config: RunConfig, cells: Cells, rows: Rows) -> str:
         f"{data}), {config.split} split, first {max(row['stop'] for row in rows)} samples; "
         f"corrupted images {' and '.join(sources)} ({', '.join(settings)}); s1 to s5: error in "
         "percent at one severity; means are unnormalised; "
-        f"seed {config.seed}; Wilson intervals that count every image once."
+        f"seed {config.seed}; Wilson intervals that count every image once"
+        + (f", and each of their {cells.independent} objects once." if cells.independent else ".")
     )
     if cells.attack:
         text += (

@@ -16,6 +16,7 @@ from robustbench_snn.corruptions.names import COMMON, CORRUPTIONS, EXTRA, GROUPS
 from robustbench_snn.errors import UsageError
 from robustbench_snn.metrics import wilson
 from robustbench_snn.report.corruptions import DASH, Cells, Share
+from robustbench_snn.report.dependence import independent
 from robustbench_snn.report.tables import to_csv, to_latex, to_markdown
 from robustbench_snn.store import Results
 
@@ -145,7 +146,8 @@ class CorruptionTable:
                 yield self._record(model, (*place, model.settings[name]), *counts)
 
     def _record(self, model: ModelResult, place: tuple[Any, ...], n: int, right: int) -> Any:
-        values = (self.dataset, model.cells.model, *place, n, right, right / n, *wilson(right, n))
+        values = (self.dataset, model.cells.model, *place, n, right, right / n)
+        values += wilson(right, n, worth=model.cells.independent)
         return dict(zip(CSV_COLUMNS, values, strict=True))
 
     def caption(self) -> str:
@@ -169,8 +171,12 @@ class CorruptionTable:
             f"({', '.join(settings)}), seed {every('seed')}; T={every('time_steps')}. Means are "
             "unnormalised, over corruptions and severities; the extra 4 enter none of the others. "
             "95 % Wilson intervals that count every image once, however many corrupted versions "
-            "of it were classified, so they are on the wide side."
+            f"of it were classified{self._objects()}, so they are on the wide side."
         )
+
+    def _objects(self) -> str:
+        found = {m.cells.independent for m in self.models if m.cells.independent}
+        return "".join(f", and each of their {count} objects once" for count in sorted(found))
 
     def write(self, folder: Path, name: str = "corruptions") -> list[Path]:
         """Write both tables as Markdown and LaTeX and all cells as CSV; returns the paths."""
@@ -212,8 +218,9 @@ def _model(facts: Mapping[str, str], group: pd.DataFrame, clean: pd.DataFrame) -
         cell = {"corruption": name, "severity": severity, "corruption_source": source}
         counts = {"n": len(rows), "right": int(rows["correct_clean"].sum())}
         cells.add({**cell, **counts, "status": "ok", "flags": []}, "right")
+    cells.independent = independent(group["dataset"].iloc[0], group["sample_ids"])
     right = clean["correct_clean"].astype(bool)
-    share = Share(float(right.mean()), len(right)) if len(right) else None
+    share = Share(float(right.mean()), len(right), cells.independent) if len(right) else None
     keys = sorted({*group["key"], *clean["key"]})
     if facts["weights_sha256"].startswith("untrained"):
         cells.model += " (untrained, no result)"

@@ -29,6 +29,7 @@ class Cells:
         source: corruption to ``official``, ``generated`` or, when both were used, ``mixed``.
         failed: cells of which a part has no numbers; they enter no mean.
         flags: union of the flags of all rows.
+        independent: how many of the images of a cell show something of their own; None for all.
     """
 
     model: str
@@ -38,6 +39,7 @@ class Cells:
     source: dict[str, str] = field(default_factory=dict)
     failed: set[CellName] = field(default_factory=set)
     flags: list[str] = field(default_factory=list)
+    independent: int | None = None
 
     def add(self, row: Mapping[str, Any], right: str) -> None:
         """Take in a row; ``right`` names the column that counts right answers."""
@@ -79,7 +81,7 @@ class Cells:
         if not whole or self.sources(names) == MIXED or len({self.n[cell] for cell in cells}) != 1:
             return None
         errors = {cell: 1 - self.right[cell] / self.n[cell] for cell in cells}
-        return Share(1 - mean_over(errors, names), self.n[cells[0]])
+        return Share(1 - mean_over(errors, names), self.n[cells[0]], self.independent)
 
     def alexnet(self, dataset: str) -> float | None:
         """mCE in percent; None on other data sets than ImageNet or with cells missing."""
@@ -93,16 +95,18 @@ class Share:
     """A mean accuracy over cells that show the same ``n`` images.
 
     Its interval counts every image once, as if all cells agreed on it: one image under several
-    corruptions is not several independent ones. It is therefore on the wide side.
+    corruptions is not several independent ones; of ``n`` images that show fewer objects, every
+    object once. It is therefore on the wide side.
     """
 
     value: float
     n: int
+    independent: int | None = None
 
     @property
     def interval(self) -> tuple[float, float]:
         """95 % Wilson interval of the accuracy."""
-        return wilson(round(self.value * self.n), self.n)
+        return wilson(round(self.value * self.n), self.n, worth=self.independent)
 
     def text(self, error: bool = False) -> str:
         """``84.2 [81.8, 86.3]`` in percent: the accuracy, or the error."""

@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_snn.attack_spec import AttackSpec
+from robustbench_snn.data import sample_groups
+from robustbench_snn.data.catalogue import repeated
 from robustbench_snn.errors import UsageError
-from robustbench_snn.metrics import mcnemar, paired_difference
+from robustbench_snn.metrics import effective_size, mcnemar, paired_difference
 from robustbench_snn.report.columns import preset_columns
 from robustbench_snn.report.outcomes import Outcomes, collect
 from robustbench_snn.report.tables import format_accuracy, format_difference, to_csv, to_markdown
@@ -51,13 +53,19 @@ class Estimators:
     def _record(self, name: str, right: NDArray[np.bool_]) -> dict[str, str]:
         training, difference, chance = self.right.get(TRAINING), "", ""
         if training is not None and name != TRAINING:
-            difference = format_difference(paired_difference(right, training))
-            p = mcnemar(right, training)
+            groups = self._groups
+            difference = format_difference(paired_difference(right, training, groups=groups))
+            p = mcnemar(right, training, groups)
             chance = "< 0.0001" if p < 1e-4 else f"{p:.4f}"
-        accuracy = format_accuracy(int(right.sum()), len(right))
+        worth = effective_size(right, self._groups)
+        accuracy = format_accuracy(int(right.sum()), len(right), worth)
         alone = str(self.alone(name)) if name in self.right else ""
         values = (name, str(len(right)), accuracy, difference, chance, alone)
         return dict(zip(COLUMNS, values, strict=True))
+
+    @property
+    def _groups(self) -> NDArray[np.int64] | None:
+        return sample_groups(self.outcome.facts["dataset"], self.ids)
 
     def alone(self, name: str) -> int:
         """How many samples only this estimator fools."""
@@ -112,7 +120,8 @@ def report(tables: Sequence[Estimators], preset: Path, command: str) -> str:
         f"{facts['dataset_revision']}), {facts['split']} split; {spec.label()}, in pixel units of "
         f"images in [0, 1], worst iterate, clean mistakes count as wrong, seed {facts['seed']}; "
         "every estimator on the same samples. Accuracy with 95 % Wilson "
-        "intervals; differences with 95 % paired intervals and McNemar's exact p; "
+        "intervals; differences with 95 % paired intervals and McNemar's exact p"
+        f"{repeated(facts['dataset'], tables[0].ids)}; "
         f"{TRAINING} is the surrogate the model was trained with, {ALL} the worst case of each "
         "sample over the estimators, one start each, to be set beside one estimator from as many "
         f"starts. Made by `{command}`."

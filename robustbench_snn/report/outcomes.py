@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from robustbench_snn.attack_spec import AttackSpec
 from robustbench_snn.config import CLEAN
+from robustbench_snn.data import sample_groups
 from robustbench_snn.errors import UsageError
 from robustbench_snn.metrics import Accuracy, paired_difference
 from robustbench_snn.store import Results
@@ -80,7 +81,9 @@ class Outcomes:
     def accuracy(self, spec: AttackSpec) -> Accuracy | None:
         """Accuracy under ``spec``; None when it was not run."""
         found = self.correct.get(spec)
-        return None if found is None else Accuracy(int(found.sum()), len(found))
+        if found is None:
+            return None
+        return Accuracy.of(found, sample_groups(self.facts["dataset"], list(found.index)))
 
 
 def collect(results: Results, specs: Sequence[AttackSpec], dataset: str) -> list[Outcomes]:
@@ -125,7 +128,8 @@ def paired(a: Outcomes, b: Outcomes, spec: AttackSpec) -> tuple[float, float, fl
     common = a.common(b, spec)
     if not common:
         return None
-    return paired_difference(a.correct[spec][common], b.correct[spec][common])
+    groups = sample_groups(a.facts["dataset"], common)
+    return paired_difference(a.correct[spec][common], b.correct[spec][common], groups=groups)
 
 
 def differences(outcome: Outcomes, others: Sequence[Outcomes]) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from robustbench_snn.attack_spec import AttackSpec, format_distance, format_param
-from robustbench_snn.config import CLEAN, FAST, RunConfig
+from robustbench_snn.config import CLEAN, FAST, RunConfig, canonical_json
 from robustbench_snn.corruptions.names import COMMON, CORRUPTIONS
 from robustbench_snn.presets import CORRUPTION_TEXTS
 from robustbench_snn.report.tables import format_accuracy
@@ -41,6 +41,8 @@ class Line:
         checked, agree: adversarial images that a faster path was asked about too, and those on
             which it agrees with the exact one.
         flags: union of the flags of all shards.
+        worth: ``clean`` and ``robust`` to how many independent samples those n are worth, where
+            that is less (``metrics.effective_size``).
     """
 
     model: str
@@ -52,6 +54,12 @@ class Line:
     checked: int = 0
     agree: int = 0
     flags: list[str] = field(default_factory=list)
+    worth: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """``line_of`` its rows."""
+        return self.model, self.attack.name, canonical_json(dict(self.attack.params))
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take in one shard."""
@@ -70,8 +78,10 @@ class Line:
         shown = [UNTRAINED if flag == "untrained" else flag for flag in self.flags]
         if self.failed:
             shown.append(f"{self.failed} failed shard{'s' if self.failed > 1 else ''}")
-        clean = format_accuracy(self.clean, self.n) if self.n else ""
-        robust = format_accuracy(self.robust, self.n) if self.n and self.attack != CLEAN else ""
+        clean = format_accuracy(self.clean, self.n, self.worth.get("clean")) if self.n else ""
+        robust = ""
+        if self.n and self.attack != CLEAN:
+            robust = format_accuracy(self.robust, self.n, self.worth.get("robust"))
         agreement = (
             f"{100 * self.agree / self.checked:.1f} % of {self.checked}" if self.checked else ""
         )
@@ -88,12 +98,16 @@ def lines(rows: Iterable[Mapping[str, Any]]) -> list[Line]:
     """
     found: dict[tuple[str, str, str], Line] = {}
     for row in rows:
-        identity = (row["model"], row["attack"], row["attack_params"])
-        if identity not in found:
+        if line_of(row) not in found:
             spec = AttackSpec(row["attack"], json.loads(row["attack_params"]))
-            found[identity] = Line(row["model"], spec)
-        found[identity].add(row)
+            found[line_of(row)] = Line(row["model"], spec)
+        found[line_of(row)].add(row)
     return list(found.values())
+
+
+def line_of(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What rows of one line share: model, attack and its parameters."""
+    return row["model"], row["attack"], row["attack_params"]
 
 
 def describe(spec: AttackSpec) -> str:
@@ -116,8 +130,11 @@ def describe(spec: AttackSpec) -> str:
     return " ".join([spec.name, ", ".join(shown)]).strip()
 
 
-def caption(config: RunConfig, rows: Sequence[Mapping[str, Any]]) -> str:
-    """What the numbers were measured on and with, in one paragraph."""
+def caption(config: RunConfig, rows: Sequence[Mapping[str, Any]], told: str = "") -> str:
+    """What the numbers were measured on and with, in one paragraph.
+
+    ``told``: what must be said of the intervals (``dependence.allow_for_groups``).
+    """
 
     def every(column: str) -> str:
         return ", ".join(dict.fromkeys(str(row[column]) for row in rows))
@@ -127,7 +144,7 @@ def caption(config: RunConfig, rows: Sequence[Mapping[str, Any]]) -> str:
         f"{config.dataset} ({every('dataset_source')}, revision {every('dataset_revision')}), "
         f"{config.split} split, first {n} samples; surrogate {every('surrogate')}; "
         f"ε in pixel units of images in [0, 1]; adversarial images clamped to "
-        f"{every('clamp')}; {_iterate(config)}; seed {config.seed}; Wilson intervals."
+        f"{every('clamp')}; {_iterate(config)}; seed {config.seed}; Wilson intervals{told}."
     )
     precisions = sorted({row["precision"] for row in rows if row.get("precision")})
     text += "".join(f" {name}: {_FAST_TEXTS[name]}" for name in precisions if name in _FAST_TEXTS)

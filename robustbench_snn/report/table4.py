@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from robustbench_snn.attack_spec import AttackSpec
 from robustbench_snn.config import CLEAN
+from robustbench_snn.data.catalogue import repeated
 from robustbench_snn.report.columns import attack_sentences, preset_columns
 from robustbench_snn.report.outcomes import Outcomes, collect, differences, paired
 from robustbench_snn.report.reported import Reported
@@ -136,12 +137,17 @@ class Table4:
         return (
             f"Accuracy in percent on {self.dataset} ({all_of('dataset_source')}, revision "
             f"{all_of('dataset_revision')}, {all_of('split')} split) with 95 % Wilson intervals; "
-            "differences in points with 95 % paired intervals on the samples both models saw. "
+            "differences in points with 95 % paired intervals on the samples both models saw"
+            f"{self._repeated()}. "
             "All images count, clean errors included; the last iterate is evaluated. "
             f"{attack_sentences(self.columns.values())} Distances are in {all_of('eps_unit')} "
             f"units of images in [0, 1], clamped to {all_of('clamp')}; seed {all_of('seed')}. "
             f"Gradients pass through the training surrogate. {models}."
         )
+
+    def _repeated(self) -> str:
+        ids = [sample for outcome in self.outcomes for sample in outcome.correct[CLEAN].index]
+        return repeated(self.dataset, ids)
 
     def markdown(self) -> str:
         """Both blocks as Markdown."""
@@ -184,7 +190,7 @@ def _cell(outcome: Outcomes, spec: AttackSpec) -> str:
     if accuracy is None:
         return DASH
     other = "" if accuracy.n == outcome.n else f" (n={accuracy.n})"
-    return format_accuracy(accuracy.correct, accuracy.n) + other
+    return format_accuracy(accuracy.correct, accuracy.n, accuracy.worth) + other
 
 
 def _difference(a: Outcomes, b: Outcomes, spec: AttackSpec) -> str:

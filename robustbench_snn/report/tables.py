@@ -30,9 +30,12 @@ _LATEX = {
 }
 
 
-def format_accuracy(correct: int, n: int) -> str:
-    """``"96.3 [95.0, 97.3]"``: percent correct and its 95 % Wilson interval."""
-    low, high = wilson(correct, n)
+def format_accuracy(correct: float, n: int, worth: float | None = None) -> str:
+    """``"96.3 [95.0, 97.3]"``: percent correct and its 95 % Wilson interval.
+
+    ``worth``: how many independent samples the n are worth (``metrics.effective_size``).
+    """
+    low, high = wilson(correct, n, worth=worth)
     return f"{100 * correct / n:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 

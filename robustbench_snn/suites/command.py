@@ -13,7 +13,14 @@ from robustbench_snn.attacks.values import parse_eps
 from robustbench_snn.config import RunConfig
 from robustbench_snn.errors import UsageError
 from robustbench_snn.presets import AttackTable
-from robustbench_snn.suites.spec import OTHERS, Suite, attack_at, read_suite, resolved
+from robustbench_snn.suites.spec import (
+    OTHERS,
+    Suite,
+    attack_at,
+    parse_search,
+    read_suite,
+    resolved,
+)
 
 # What each is followed by.
 SUITE_OPTIONS = {
@@ -132,7 +139,9 @@ def check_attacks(suite: Suite, config: RunConfig) -> None:
     candidates = [f"screen:{rank}" for rank in range(1, suite.screen.keep + 1)]
     chosen = list(suite.screen.estimators[: len(candidates)]) or ["training"] * len(candidates)
     tables = [*suite.full, *suite.step, *suite.curve.step, *suite.curve.full]
-    for table in resolved(tables, chosen, config.models):
+    tuned = [parse_search(text) for text in suite.screen.search]
+    searched = [search.at(search.low) for search in tuned]
+    for table in resolved(tables, chosen, config.models, searched):
         attack_at(table, suite.eps)
         source = str(table[1].get("source", "")).partition("@")[0]
         if source and source != OTHERS and model_card(source).dataset != config.dataset:

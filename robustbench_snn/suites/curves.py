@@ -31,9 +31,20 @@ def eps50_band(points: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
 
     Args:
         points: as for ``eps50``, with ``low`` and ``high``.
+
+    Returns:
+        (low, high) with ``low <= eps50 <= high``; 0 where the band lies below half at once.
     """
     low = _crossing(points, lambda point: point["low"])
     return low, _crossing(points, lambda point: point["high"])
+
+
+def resolved_from(points: Sequence[Mapping[str, Any]]) -> float:
+    """The smallest eps above 0 of a curve: what crosses half below it is not resolved.
+
+    Infinity for a curve of clean accuracy alone.
+    """
+    return min((point["eps"] for point in points if point["eps"] > 0), default=math.inf)
 
 
 def _crossing(
@@ -47,5 +58,7 @@ def _crossing(
     if not below.size or clean == 0:
         return math.inf
     at = int(below[0])
+    if at == 0:
+        return float(eps[0])
     high, low = values[at - 1], values[at]
     return float(eps[at - 1] + (eps[at] - eps[at - 1]) * (high - clean / 2) / (high - low))

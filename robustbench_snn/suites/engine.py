@@ -47,7 +47,7 @@ def run_suite(suite: Suite, config: RunConfig, say: Callable[[str], None]) -> li
         say(f"{name}: diagnostics")
         diagnosis = diagnose(run)
         passes = [worker.clean(task) for task in run.tasks]
-        cells = time_matrix(
+        cells, moved = time_matrix(
             suite,
             worker.model(name),
             np.concatenate([part.x for part in passes]),
@@ -56,6 +56,7 @@ def run_suite(suite: Suite, config: RunConfig, say: Callable[[str], None]) -> li
             config.seed,
             config.batch_size,
         )
+        run.settle(moved)
         row = summary_row(run, diagnosis, cells, suite_toml(suite, run.config))
         write_shard(config.out, row["key"], row, SUITES)
         rows.append(row)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robustbench_snn.attack_spec import AttackSpec, format_distance
+from robustbench_snn.attacks.specs import climbed
 from robustbench_snn.config import CLEAN, RunConfig
 from robustbench_snn.errors import UsageError
 from robustbench_snn.estimators import NotApplicable
@@ -37,6 +39,8 @@ class StepLog:
         attacked, fooled, failed: numbers of samples.
         gradients, forward_calls, seconds: cost.
         reason: why it was not applicable; empty when it was.
+        nonfinite: samples to which the model gave no finite answer, which count as fooled.
+        again: whether it repeats an attack on all samples, on those that only it had fooled.
     """
 
     label: str
@@ -48,6 +52,8 @@ class StepLog:
     forward_calls: int = 0
     seconds: float = 0.0
     reason: str = ""
+    nonfinite: int = 0
+    again: bool = False
 
 
 @dataclass
@@ -126,6 +132,18 @@ def _without_eot(suite: Suite) -> bool:
     return any(follows_single_gradients(attack_at(table, suite.eps)) for table in tables)
 
 
+def _least(suite: Suite, others: Sequence[str]) -> tuple[str, ...]:
+    """The loss whose gradient a suite cannot do without: of several, the one that cannot saturate.
+
+    Cross-entropy without a gradient is what diagnostics D10 and D14 tell, beside the attacks that
+    do without it.
+    """
+    tables = (*suite.full, *suite.step, *suite.curve.full, *suite.curve.step)
+    specs = [attack_at(table, suite.eps) for table in resolved(tables, (), others)]
+    losses = climbed(specs)
+    return ("margin",) if "margin" in losses else losses
+
+
 class ModelRun:
     """Takes one model through a suite.
 
@@ -142,7 +160,7 @@ class ModelRun:
         self.suite, self.worker, self.say = suite, worker, say
         self.config = replace(config, models=(name,), attacks=(CLEAN,))
         self.others = [other for other in config.models if other != name]
-        session = prepare(self.config, worker, new_run_id())
+        session = prepare(self.config, worker, new_run_id(), _least(suite, self.others))
         self.tasks: list[Task] = list(session.tasks)
         self.model, self.data = session.models[0], self.tasks[0].data
         passes = [worker.clean(task) for task in self.tasks]
@@ -154,7 +172,7 @@ class ModelRun:
         )
 
     def run(self) -> Evaluation:
-        """The whole suite but for the diagnostics."""
+        """The whole suite but for the diagnostics and what ``settle`` does after them."""
         begun = time.perf_counter()
         found, suite = self.found, self.suite
         self.say(f"{self.model.name}: clean {100 * found.standing.clean.mean():.1f} % of {found.n}")
@@ -167,10 +185,9 @@ class ModelRun:
             best = ", ".join(found.ranking.names[: suite.screen.keep])
             where = f"ε {format_distance(found.ranking.eps)}"
             self.say(f"{self.model.name}: screen at {where} on {found.ranking.n} chose {best}")
-        for table in resolved(suite.step, self.chosen, self.others):
-            found.log.append(self.step(attack_at(table, suite.eps), found.n))
+        for table in resolved(suite.step, self.chosen, self.others, self.searched):
+            found.log.append(self.step(attack_at(table, suite.eps), range(found.n)))
         self._curve()
-        self.reevaluate()
         found.seconds = time.perf_counter() - begun
         return found
 
@@ -180,6 +197,11 @@ class ModelRun:
         ranking = self.found.ranking
         return ranking.names[: self.suite.screen.keep] if ranking else ()
 
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """The estimators tuned by the screen, in the suite's order."""
+        return self.found.ranking.searched if self.found.ranking else ()
+
     def attacks(
         self, specs: Sequence[AttackSpec], n: int | None = None
     ) -> dict[AttackSpec, Outcome]:
@@ -187,12 +209,13 @@ class ModelRun:
         config = replace(self.config, n=min(n or self.found.n, self.found.n))
         return measured(config, specs, self.model, self.data, self.worker.device.type)
 
-    def step(self, spec: AttackSpec, n: int) -> StepLog:
-        """Attack the survivors among the first ``n`` samples, shard by shard."""
+    def step(self, spec: AttackSpec, samples: Sequence[int]) -> StepLog:
+        """Attack the survivors among ``samples`` (rows, ascending), shard by shard."""
         eps, standing = float(spec.params["eps"]), self.found.standing
         log = StepLog(short_label(spec), eps)
+        left = standing.survivors(eps, samples)
         for task in self.tasks:
-            rows = standing.survivors(eps, range(task.shard.start, min(task.shard.stop, n)))
+            rows = [row for row in left if task.shard.start <= row < task.shard.stop]
             if not rows:
                 continue
             try:
@@ -220,8 +243,42 @@ class ModelRun:
         specs = [attack_at(t, eps) for eps in curve.eps for t in resolved(curve.full, (), ())]
         self.found.curve_full = self.attacks(specs, n) if specs else {}
         for eps in curve.eps:
-            for table in resolved(curve.step, self.chosen, self.others):
-                self.found.curve_log.append(self.step(attack_at(table, eps), n))
+            for table in resolved(curve.step, self.chosen, self.others, self.searched):
+                self.found.curve_log.append(self.step(attack_at(table, eps), range(n)))
+
+    def settle(self, moved: Mapping[str, NDArray[np.bool_]]) -> None:
+        """Let everything computed on the samples enter their worst case, then predict again.
+
+        Args:
+            moved: what the model was attacked with at the suite's eps beside ``Evaluation``'s
+                attacks, to bool [m]: the first m samples that are right afterwards.
+        """
+        found = self.found
+        largest = max([self.suite.eps, *(self.suite.curve.eps if self.suite.curve.n else ())])
+        for spec, outcome in [
+            *found.full.items(),
+            *found.curve_full.items(),
+            *found.probes.items(),
+        ]:
+            if 0 < float(spec.params.get("eps", 0)) <= largest:
+                self._take_in(spec, outcome.robust)
+        if not self.worker.model(self.model.name).stochastic:
+            for label, right in moved.items():
+                found.standing.lose(label, self.suite.eps, np.flatnonzero(~right))
+        self.reevaluate()
+
+    def _take_in(self, spec: AttackSpec, right: NDArray[np.bool_]) -> None:
+        """Count the samples that ``spec`` fooled and nothing else did."""
+        found, eps = self.found, float(spec.params["eps"])
+        rows = found.standing.survivors(eps, np.flatnonzero(~right).tolist())
+        new = [row for row in rows if found.standing.broken_eps[row] > self.suite.eps]
+        if new and eps <= self.suite.eps:
+            # Once more on these alone: only steps keep the images that the clean pass predicts.
+            found.standing.forget(new)
+            found.log.append(replace(self.step(spec, new), again=True))
+        # One answer of a random model proves nothing; its steps are judged by votes.
+        if not self.worker.model(self.model.name).stochastic:
+            found.standing.lose(short_label(spec), eps, rows)
 
     def reevaluate(self) -> None:
         """The clean pass the reported accuracies come from."""
@@ -251,5 +308,6 @@ def _added(log: StepLog, row: dict[str, Any], attacked: int, fooled: int) -> Ste
         failed=log.failed + (0 if _ok(row) else attacked),
         gradients=log.gradients + (row.get("gradients") or 0),
         forward_calls=log.forward_calls + (row.get("forward_calls") or 0),
+        nonfinite=log.nonfinite + (row.get("nonfinite_answers") or 0),
         seconds=log.seconds + (row.get("seconds") or 0.0),
     )

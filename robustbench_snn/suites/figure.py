@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_snn.report.tables import to_csv
-from robustbench_snn.suites.curves import eps50
+from robustbench_snn.suites.curves import eps50, resolved_from
 
 CSV_COLUMNS = ("model", "curve", "eps", "accuracy", "low", "high", "correct", "n", "eps50")
 WORST = "worst case"
@@ -17,6 +17,9 @@ WORST = "worst case"
 
 def points(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Every marker of the figure: fractions in [0, 1], distances in pixel units.
+
+    ``eps50`` is None where half of clean accuracy is reached beyond the last eps, or below the
+    first, which ``below`` then names.
 
     Args:
         rows: summary rows of one suite on one data set.
@@ -29,14 +32,15 @@ def points(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             mine = sorted(
                 (point for point in curve_points if point["curve"] == name), key=lambda p: p["eps"]
             )
-            half = eps50(mine)
+            half, least = eps50(mine), resolved_from(mine)
             for point in mine:
                 found.append(
                     {
                         "model": row["model"],
                         **point,
                         "accuracy": point["correct"] / point["n"],
-                        "eps50": None if math.isinf(half) else half,
+                        "eps50": None if math.isinf(half) or half < least else half,
+                        "below": least if half < least else None,
                     }
                 )
     return found
@@ -113,6 +117,9 @@ def draw(markers: Sequence[Mapping[str, Any]], text: str, stem: Path) -> None:
 
 def _curve(axis: Any, markers: Sequence[Mapping[str, Any]], name: str, colour: Any) -> None:
     worst = name == WORST
+    label = name if worst else f"{name.upper()}, training surrogate"
+    if markers[0]["below"] is not None:
+        label += f", ε50 < {255 * markers[0]['below']:g}"
     x = [255 * marker["eps"] for marker in markers]
     y = [100 * marker["accuracy"] for marker in markers]
     low, high = ([100 * marker[end] for marker in markers] for end in ("low", "high"))
@@ -124,7 +131,7 @@ def _curve(axis: Any, markers: Sequence[Mapping[str, Any]], name: str, colour: A
         linestyle="-" if worst else "--",
         marker="o" if worst else "s",
         markersize=4,
-        label=name if worst else f"{name.upper()}, training surrogate",
+        label=label,
     )
     half = markers[0]["eps50"]
     if half is not None:

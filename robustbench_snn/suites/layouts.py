@@ -9,7 +9,7 @@ from robustbench_snn.schema import COLUMNS, EXECUTION, IDENTITY, PROVENANCE, SAM
 from robustbench_snn.store import Layout
 
 # Raise when a change of code can change a number that settings and weights do not show.
-SUITE_VERSION = 1
+SUITE_VERSION = 2
 
 # A step's row is a run's row about survivors only. It must not look like one about all samples,
 # so the columns that name the attack are called otherwise.

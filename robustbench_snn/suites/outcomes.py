@@ -26,7 +26,8 @@ class Outcome:
         margin, loss: float32 [n], after the attack.
         linf_max: largest change of a pixel.
         valid: whether every image kept to its budget and range.
-        gradients, forward_calls, seconds: what it cost; ``zero_gradients`` of them were zero.
+        gradients, forward_calls, seconds: what it cost.
+        nonfinite: samples to which the model gave no finite answer, before or after.
     """
 
     ids: tuple[str, ...]
@@ -39,6 +40,7 @@ class Outcome:
     gradients: int
     forward_calls: int
     seconds: float
+    nonfinite: int = 0
 
     @property
     def accuracy(self) -> float:
@@ -69,7 +71,8 @@ def measured(
         progress: told what happens.
     """
     config = replace(config, models=(model.name,), attacks=tuple(dict.fromkeys(specs)))
-    run(config, progress)
+    # Whether the model can be attacked at all was asked when the suite began.
+    run(config, progress, losses=())
     found: dict[AttackSpec, list[dict[str, Any]]] = {}
     failed = set()
     for task in plan(config, [model], {model.name: (data,)}, device_type):
@@ -99,4 +102,5 @@ def _joined(rows: Sequence[Mapping[str, Any]]) -> Outcome:
         forward_calls=sum(row["forward_calls"] or 0 for row in rows),
         # Attacks served by one computation each carry its whole time.
         seconds=sum(row["seconds"] / row["cost_shared_by"] for row in rows),
+        nonfinite=sum(row.get("nonfinite_answers") or 0 for row in rows),
     )

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from robustbench_snn.adapter import ModelAdapter
+from robustbench_snn.attacks.losses import answers
 from robustbench_snn.measure import TOLERANCE
 from robustbench_snn.suites.images import Images, read_images
 from robustbench_snn.suites.standing import ImageFile
@@ -38,6 +40,22 @@ class Verdict:
     robust_8bit: NDArray[np.bool_]
     outside: tuple[str, ...]
     batch_size: int
+
+
+def counted(
+    right: NDArray[np.bool_], clean: Any, claimed: Any, image: Sequence[int]
+) -> NDArray[np.bool_]:
+    """Which samples count as robust after the clean pass, bool [n].
+
+    Args:
+        right: bool [n], ``robust`` or ``robust_8bit`` of a Verdict.
+        clean: bool [n], right on every clean pass.
+        claimed: bool [n], nothing fooled the sample.
+        image: of each sample the number of its adversarial image, -1 where there is none: what
+            fooled a sample and left no image cannot be asked again, and counts.
+    """
+    proved = np.asarray(claimed, dtype=bool) | (np.asarray(image) >= 0)
+    return np.asarray(right & np.asarray(clean, dtype=bool) & proved)
 
 
 def other_batch_size(size: int) -> int:
@@ -123,5 +141,5 @@ def _right(
         rows = np.arange(max(stop - batch_size, 0), stop)[::-1]
         batch = torch.from_numpy(np.ascontiguousarray(x[rows])).to(device)
         with torch.no_grad():
-            right[rows] = judge(batch).argmax(1).cpu().numpy() == labels[rows]
+            right[rows] = answers(judge(batch)).cpu().numpy() == labels[rows]
     return right

@@ -22,7 +22,7 @@ from robustbench_snn.presets import SETTINGS, AttackTable, check_setting, expand
 from robustbench_snn.registry import did_you_mean
 
 BUILT_IN = ("paper", "standard", "reliable")
-SCREENED, OTHERS = "screen:", "others"
+SCREENED, SEARCHED, OTHERS = "screen:", "search:", "others"
 
 _TABLES = (
     *("suite", "summary", "eps", "needs_spikes"),
@@ -37,10 +37,13 @@ class Screen:
     Attributes:
         estimators: candidates.
         keep: how many of the best take part as ``screen:1`` to ``screen:keep``.
+        search: parameters to tune, as ``assg:target=0.35..0.49``; the best value of each joins the
+            candidates, and ``search:1``, ``search:2``, ... name it in steps.
         split, n, steps: where, on how many samples, and for how many PGD steps.
     """
 
     estimators: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
     keep: int = 4
     split: str = "holdout"
     n: int = 512
@@ -152,12 +155,47 @@ def read_suite(name: str) -> Suite:
         needs_spikes=bool(content.get("needs_spikes", False)),
         full=_tables(name, content.get("full", [])),
         step=_tables(name, content.get("step", [])),
-        screen=_part(name, Screen, content.get("screen", {})),
+        screen=_screen(name, content.get("screen", {})),
         curve=_curve(name, content.get("curve", {})),
         probes=_part(name, Probes, content.get("probes", {})),
         times=_part(name, Times, content.get("times", {})),
         settings=settings,
     )
+
+
+@dataclass(frozen=True)
+class Search:
+    """One parameter of an estimator between two values."""
+
+    estimator: str
+    low: float
+    high: float
+
+    def at(self, value: float) -> str:
+        """The estimator with ``value``, every parameter written out."""
+        return estimator_name(f"{self.estimator}={value:.4g}")
+
+
+def parse_search(text: str) -> Search:
+    """A search from ``assg:target=0.35..0.49``.
+
+    Raises:
+        UsageError: another form, or values the parameter cannot have.
+    """
+    head, _, span = text.rpartition("=")
+    low, dots, high = span.partition("..")
+    try:
+        found = Search(head, float(low), float(high))
+    except ValueError:
+        dots = ""
+    if not dots or ":" not in head or not found.low < found.high:
+        raise UsageError(
+            f"[screen] search '{text}' is not of the form NAME:PARAMETER=LOW..HIGH, as "
+            "assg:target=0.35..0.49."
+        )
+    for value in (found.low, found.high):
+        found.at(value)
+    return found
 
 
 def _tables(name: str, tables: Sequence[Mapping[str, Any]]) -> tuple[AttackTable, ...]:
@@ -171,6 +209,13 @@ def _part(name: str, kind: type, table: Mapping[str, Any]) -> Any:
             place = f"[{kind.__name__.lower()}]"
             raise UsageError(f"suite '{name}' {place} has no '{key}': {did_you_mean(key, known)}")
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
+
+
+def _screen(name: str, table: Mapping[str, Any]) -> Screen:
+    screen: Screen = _part(name, Screen, table)
+    for text in screen.search:
+        parse_search(text)
+    return screen
 
 
 def _curve(name: str, table: Mapping[str, Any]) -> Curve:
@@ -201,22 +246,26 @@ def attack_at(table: AttackTable, eps: float) -> AttackSpec:
 
 
 def resolved(
-    tables: Sequence[AttackTable], screened: Sequence[str], others: Sequence[str]
+    tables: Sequence[AttackTable],
+    screened: Sequence[str],
+    others: Sequence[str],
+    searched: Sequence[str] = (),
 ) -> list[AttackTable]:
     """``tables`` with ``screen:K`` replaced by the K-th estimator and ``others`` by each model.
 
-    What cannot be replaced, because fewer estimators or no other models are there, is left out;
-    a table that repeats an earlier one too.
+    ``search:K`` stands for the K-th of ``searched``. What cannot be replaced, because fewer
+    estimators or no other models are there, is left out; a table that repeats an earlier one too.
     """
     found: list[AttackTable] = []
     for name, options in tables:
         filled = dict(options)
-        rank = str(filled.get("estimator", ""))
-        if rank.startswith(SCREENED):
-            place = int(rank.removeprefix(SCREENED)) - 1
-            if place >= len(screened):
+        kind, _, rank = str(filled.get("estimator", "")).partition(":")
+        ranked = {SCREENED: screened, SEARCHED: searched}.get(f"{kind}:")
+        if ranked is not None:
+            place = int(rank) - 1
+            if place >= len(ranked):
                 continue
-            filled["estimator"] = screened[place]
+            filled["estimator"] = ranked[place]
         sources = others if filled.get("source") == OTHERS else [filled.get("source")]
         for source in sources:
             table = (name, filled | ({"source": source} if source is not None else {}))

@@ -37,7 +37,7 @@ class Standing:
         broken_eps: float64 [n], smallest eps at which the sample was fooled; 0 where it was wrong
             to begin with, infinite where nothing fooled it.
         winner: what fooled it first in the order of the suite; empty where nothing did.
-        files: for each sample the file of that image, or None.
+        files: for each sample the file of that image, or None where no image was kept.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Standing:
         """Rows of the samples called ``names``."""
         return [self._row[name] for name in names]
 
-    def survivors(self, eps: float, rows: range) -> list[int]:
+    def survivors(self, eps: float, rows: Sequence[int]) -> list[int]:
         """Those among ``rows`` that nothing has fooled within ``eps``."""
         return [row for row in rows if self.broken_eps[row] > eps]
 
@@ -73,6 +73,18 @@ class Standing:
             if self.files[at] is None:
                 self.winner[at], self.files[at] = short_label(spec), file
         return len(names)
+
+    def forget(self, rows: Sequence[int]) -> None:
+        """Make room for better images of the samples at ``rows`` than those made at larger eps."""
+        for at in rows:
+            self.winner[at], self.files[at] = "", None
+
+    def lose(self, label: str, eps: float, rows: Sequence[int] | NDArray[np.int64]) -> None:
+        """Count the samples at ``rows`` as fooled by ``label`` at ``eps``; no image is kept."""
+        for at in rows:
+            if self.broken_eps[at] > eps:
+                self.broken_eps[at] = eps
+                self.winner[at] = self.winner[at] or label
 
     def robust(self, eps: float) -> NDArray[np.bool_]:
         """Samples right under everything tried within ``eps``, bool [n]."""

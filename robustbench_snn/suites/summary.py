@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from robustbench_snn.attack_spec import AttackSpec
 from robustbench_snn.attacks import ATTACKS, attack_type
 from robustbench_snn.config import content_key
+from robustbench_snn.data import sample_groups
 from robustbench_snn.diagnostics.findings import raised
 from robustbench_snn.diagnostics.run import Diagnosis
-from robustbench_snn.metrics import wilson
+from robustbench_snn.metrics import Accuracy
 from robustbench_snn.plan import CLEAN, UNREADABLE, code_sha256, key_content, older_notes
 from robustbench_snn.provenance import utc_now
 from robustbench_snn.rows import identity
@@ -21,6 +25,7 @@ from robustbench_snn.store import look, read_row, shard_path
 from robustbench_snn.suites.evaluate import Evaluation, ModelRun
 from robustbench_snn.suites.images import is_stored
 from robustbench_snn.suites.layouts import SUITE_VERSION, SUITES
+from robustbench_snn.suites.reevaluate import counted
 from robustbench_snn.suites.standing import ImageFile
 from robustbench_snn.suites.times import TimeCell
 from robustbench_snn.suites.toml import tables_toml
@@ -117,21 +122,38 @@ def _samples(found: Evaluation) -> dict[str, Any]:
     verdict, standing = found.verdict, found.standing
     assert verdict is not None
     files = {file: at for at, file in enumerate(_files(found))}
-    counted = found.counted_files
+    chosen = found.counted_files
+    image = [-1 if file is None else files[file] for file in chosen]
+    clean, claimed = verdict.clean & standing.clean, standing.robust(found.suite.eps)
+    plain = found.plain & clean
+    robust = counted(verdict.robust, plain, claimed, image)
+    check_order(clean, plain, robust)
+    won = ~claimed & standing.clean
     return {
         "sample_ids": standing.ids,
         "labels": standing.labels.tolist(),
-        "clean": verdict.clean.tolist(),
-        "plain": found.plain.tolist(),
-        "claimed": standing.robust(found.suite.eps).tolist(),
-        "robust": verdict.robust.tolist(),
-        "robust_8bit": verdict.robust_8bit.tolist(),
-        "winner": [
-            name if file else "" for name, file in zip(standing.winner, counted, strict=True)
-        ],
-        "image": [-1 if file is None else files[file] for file in counted],
+        "clean": clean.tolist(),
+        "plain": plain.tolist(),
+        "claimed": claimed.tolist(),
+        "robust": robust.tolist(),
+        "robust_8bit": counted(verdict.robust_8bit, clean, claimed, image).tolist(),
+        "winner": [name if is_so else "" for name, is_so in zip(standing.winner, won, strict=True)],
+        "image": image,
         "broken_eps": standing.broken_eps.tolist(),
     }
+
+
+def check_order(
+    clean: NDArray[np.bool_], plain: NDArray[np.bool_], worst: NDArray[np.bool_]
+) -> None:
+    """Make sure that no sample is right in the worst case but not under a plain attack, or clean.
+
+    Raises:
+        RuntimeError: one is, which is a defect of this package.
+    """
+    if bool((worst & ~plain).any() or (plain & ~clean).any()):
+        counts = " <= ".join(str(int(part.sum())) for part in (worst, plain, clean))
+        raise RuntimeError(f"worst case <= plain <= clean does not hold by sample ({counts})")
 
 
 def _cost(found: Evaluation) -> dict[str, Any]:
@@ -163,8 +185,15 @@ def _row_flags(found: Evaluation, outside: Sequence[str]) -> list[str]:
         "official-ssa": found.model.ssa_proj_lif == "official",
         "outside": bool(outside),
         "not-applicable": bool(_refused(found)),
+        "nonfinite-answer": _nonfinite(found),
     }
     return [name for name, is_so in flags.items() if is_so]
+
+
+def _nonfinite(found: Evaluation) -> bool:
+    outcomes = [*found.full.values(), *found.curve_full.values(), *found.probes.values()]
+    logs = [*found.log, *found.curve_log]
+    return any(o.nonfinite for o in outcomes) or any(log.nonfinite for log in logs)
 
 
 def curves(found: Evaluation) -> list[dict[str, Any]]:
@@ -175,23 +204,29 @@ def curves(found: Evaluation) -> list[dict[str, Any]]:
     n = min(found.suite.curve.n, found.n)
     if not n:
         return []
-    clean = int(found.standing.clean[:n].sum())
+    groups = sample_groups(found.data.name, found.standing.ids[:n])
+    clean = found.standing.clean[:n]
     names = dict.fromkeys(_curve_name(spec) for spec in found.curve_full)
-    points = [_point(name, 0.0, clean, n) for name in [*names, "worst case"]]
+    points = [_point(name, 0.0, clean, groups) for name in [*names, "worst case"]]
+    worst = {eps: found.standing.robust(eps)[:n] for eps in found.suite.curve.eps}
     for spec, outcome in found.curve_full.items():
         # A sample that is wrong on its clean image counts as wrong at every eps.
         right = outcome.robust & outcome.clean
         eps = float(spec.params["eps"])
-        points.append(_point(_curve_name(spec), eps, int(right.sum()), n))
-    for eps in found.suite.curve.eps:
-        points.append(_point("worst case", eps, int(found.standing.robust(eps)[:n].sum()), n))
-    return points
+        points.append(_point(_curve_name(spec), eps, right, groups))
+        for at, standing in worst.items():
+            worst[at] = standing & right if at >= eps else standing
+    return points + [_point("worst case", at, left, groups) for at, left in worst.items()]
 
 
 def _curve_name(spec: AttackSpec) -> str:
     return f"{spec.name}-{spec.params['steps']}" if "steps" in spec.params else spec.name
 
 
-def _point(name: str, eps: float, correct: int, n: int) -> dict[str, Any]:
-    low, high = wilson(correct, n)
-    return {"curve": name, "eps": eps, "correct": correct, "n": n, "low": low, "high": high}
+def _point(
+    name: str, eps: float, right: NDArray[np.bool_], groups: NDArray[np.int64] | None
+) -> dict[str, Any]:
+    accuracy = Accuracy.of(right, groups)
+    low, high = accuracy.interval
+    counts = {"correct": accuracy.correct, "n": accuracy.n}
+    return {"curve": name, "eps": eps, **counts, "low": low, "high": high}

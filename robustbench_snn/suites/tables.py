@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_snn.attack_spec import format_distance
+from robustbench_snn.data import sample_groups
+from robustbench_snn.data.catalogue import repeated
+from robustbench_snn.metrics import effective_size
 from robustbench_snn.report.tables import format_accuracy, to_csv, to_markdown
-from robustbench_snn.suites.curves import eps50, eps50_band, levels
+from robustbench_snn.suites.curves import eps50, eps50_band, levels, resolved_from
 
 Row = Mapping[str, Any]
 
@@ -26,16 +29,14 @@ def headline(rows: Sequence[Row]) -> list[dict[str, str]]:
 
 
 def _headline(row: Row) -> dict[str, str]:
-    n = int(row["n"])
-
-    fifty = halves(row)
-    plain = next((name for name in fifty if name != WORST), "")
+    n, curves = int(row["n"]), _curves(row)
+    plain = next((name for name in curves if name != WORST), "")
     values = (
         row["model"],
         str(n),
-        *(format_accuracy(sum(row[name]), n) for name in ("clean", "plain", "robust")),
+        *(_accuracy(row, name) for name in ("clean", "plain", "robust")),
         f"{100 * sum(row['robust_8bit']) / n:.1f}",
-        *(_half(fifty.get(name)) for name in (plain, WORST)),
+        *(_half(curves.get(name, [])) for name in (plain, WORST)),
         ", ".join(row["flags"]) or "none",
         f"{row['gradients_per_sample']:.0f}",
         f"{row['seconds']:.0f}",
@@ -43,22 +44,35 @@ def _headline(row: Row) -> dict[str, str]:
     return dict(zip(HEAD, values, strict=True))
 
 
+def _accuracy(row: Row, name: str) -> str:
+    groups = sample_groups(row["dataset"], row["sample_ids"])
+    return format_accuracy(sum(row[name]), len(row[name]), effective_size(row[name], groups))
+
+
 def halves(row: Row) -> dict[str, tuple[float, float, float]]:
     """eps50 of every curve of a row, with where its band crosses half."""
+    return {name: (eps50(found), *eps50_band(found)) for name, found in _curves(row).items()}
+
+
+def _curves(row: Row) -> dict[str, list[dict[str, Any]]]:
     points = json.loads(row["curves"])
-    curves = {
-        name: [point for point in points if point["curve"] == name]
-        for name in dict.fromkeys(point["curve"] for point in points)
-    }
-    return {name: (eps50(found), *eps50_band(found)) for name, found in curves.items()}
+    names = dict.fromkeys(point["curve"] for point in points)
+    return {name: [point for point in points if point["curve"] == name] for name in names}
 
 
-def _half(values: tuple[float, float, float] | None) -> str:
-    """In levels of 255, so that columns stay narrow."""
-    if values is None:
+def _half(points: Sequence[Mapping[str, Any]]) -> str:
+    """In levels of 255, so that columns stay narrow; ``< 1.00`` where not resolved."""
+    if not points:
         return ""
-    value, low, high = ("beyond" if math.isinf(v) else f"{255 * v:.2f}" for v in values)
-    return f"{value} [{low}, {high}]"
+    least = resolved_from(points)
+    value, low, high = (_level(found, least) for found in (eps50(points), *eps50_band(points)))
+    return value if value == low == high else f"{value} [{low}, {high}]"
+
+
+def _level(value: float, least: float) -> str:
+    if math.isinf(value):
+        return "beyond"
+    return f"< {255 * least:.2f}" if value < least else f"{255 * value:.2f}"
 
 
 def winners(row: Row, column: str = "steps") -> list[dict[str, str]]:
@@ -84,7 +98,11 @@ def _idle(log: Mapping[str, Any]) -> bool:
 
 
 def _step(log: Mapping[str, Any]) -> dict[str, str]:
-    failed = f"failed on {log['failed']} samples" if log["failed"] else ""
+    notes = [f"failed on {log['failed']} samples"] if log["failed"] else []
+    if log.get("nonfinite"):
+        notes.append(f"no finite answer on {log['nonfinite']}")
+    if log.get("again"):
+        notes.append("fooled by it among attacks on all samples")
     return {
         "eps": levels(log["eps"]),
         "step": log["label"],
@@ -92,7 +110,7 @@ def _step(log: Mapping[str, Any]) -> dict[str, str]:
         "fooled": str(log["fooled"]),
         "gradients": f"{log['gradients'] / max(log['attacked'], 1):.0f}",
         "seconds": f"{log['seconds']:.0f}",
-        "note": log["reason"] or failed,
+        "note": log["reason"] or "; ".join(notes),
     }
 
 
@@ -154,16 +172,18 @@ def caption(row: Row) -> str:
         "image and on every adversarial image found, predicted again in a separate clean pass "
         f"with batch size {row['verified_batch_size']}. 8-bit: the same images rounded to whole "
         "levels; attacks stop at the first image that fools, so rounding undoes some of them, and "
-        "nothing attacks those again. Brackets: 95 % Wilson intervals."
+        "nothing attacks those again. Brackets: 95 % Wilson intervals"
+        f"{repeated(row['dataset'], row['sample_ids'])}."
     )
     if row["n_curve"]:
         text += (
             f" ε50: levels of 255 at which accuracy is half of clean, on the first {row['n_curve']}"
-            " samples; brackets: where the band crosses that half"
+            " samples; brackets: where the band crosses that half; <: below the smallest ε "
+            "attacked, so not resolved; beyond: above the largest"
             + "".join(f"; plain: {name}." for name in list(halves(row))[:1])
         )
     text += (
-        " flags: diagnostics raised, of D1 to D20 below. gradients: backward passes for one "
+        " flags: diagnostics raised, of those below. gradients: backward passes for one "
         "sample, everything included; seconds: all attacks together, one after another."
     )
     return text + (f" Not applicable: {', '.join(refused)}." if refused else "")

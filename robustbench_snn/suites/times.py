@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from robustbench_snn.adapter import ModelAdapter
 from robustbench_snn.attacks import build
+from robustbench_snn.attacks.losses import wrong
 from robustbench_snn.suites.spec import Suite, attack_at
 
 
@@ -53,20 +54,24 @@ def time_matrix(
     ids: Sequence[str],
     seed: int,
     batch_size: int,
-) -> list[TimeCell]:
+) -> tuple[list[TimeCell], dict[str, NDArray[np.bool_]]]:
     """Every attack T against every test T, clean accuracy at every test T first.
 
     Event frames bring their own time steps, so their matrix is empty.
+
+    Returns:
+        (cells, what each attack is called to whether the samples are right at the model's own T).
     """
     times = suite.times
     if not times.n or len(model.card.input_shape) == 4:
-        return []
+        return [], {}
     attack = times.attack or default_steps(model.card.time_steps)
     test = times.test or default_steps(model.card.time_steps)
     images, labels = torch.from_numpy(x[: times.n]), torch.from_numpy(y[: times.n])
     device = next(model.parameters()).device
     images, labels, ids = images.to(device), labels.to(device), list(ids[: times.n])
-    table = [_cell(model, 0, t, images, labels, batch_size) for t in test]
+    table = [_cell(0, t, _right(model, t, images, labels, batch_size)) for t in test]
+    outcomes = {}
     eot = 10 if model.stochastic else 1
     spec = attack_at(("pgd-worst", {"steps": times.steps, "eot": eot}), suite.eps)
     for made in attack:
@@ -78,25 +83,26 @@ def time_matrix(
                 for at, part in _batches(images, batch_size)
             ]
         moved = torch.cat(found)
-        table += [_cell(model, made, t, moved, labels, batch_size) for t in test]
-    return table
+        right = {
+            t: _right(model, t, moved, labels, batch_size)
+            for t in dict.fromkeys([*test, model.time_steps])
+        }
+        table += [_cell(made, t, right[t]) for t in test]
+        outcomes[f"{spec.name} made at T = {made}"] = right[model.time_steps]
+    return table, outcomes
 
 
 def _batches(images: torch.Tensor, size: int) -> list[tuple[int, torch.Tensor]]:
     return [(at, images[at : at + size]) for at in range(0, len(images), size)]
 
 
-def _cell(
-    model: ModelAdapter,
-    made: int,
-    steps: int,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    size: int,
-) -> TimeCell:
+def _right(
+    model: ModelAdapter, steps: int, images: torch.Tensor, labels: torch.Tensor, size: int
+) -> NDArray[np.bool_]:
     with at_time_steps(model, steps), torch.no_grad():
-        right = [
-            int((model(part).argmax(1) == labels[at : at + size]).sum())
-            for at, part in _batches(images, size)
-        ]
-    return TimeCell(made, steps, sum(right), len(images))
+        parts = [~wrong(model(part), labels[at : at + size]) for at, part in _batches(images, size)]
+    return np.asarray(torch.cat(parts).cpu().numpy())
+
+
+def _cell(made: int, steps: int, right: NDArray[np.bool_]) -> TimeCell:
+    return TimeCell(made, steps, int(right.sum()), len(right))

@@ -9,13 +9,13 @@ from typing import Any
 from robustbench_snn.attack_spec import AttackSpec, format_distance, format_param
 from robustbench_snn.config import RunConfig
 from robustbench_snn.presets import AttackTable, to_toml, toml_value
-from robustbench_snn.suites.spec import OTHERS, SCREENED, Suite, attack_at
+from robustbench_snn.suites.spec import OTHERS, SCREENED, SEARCHED, Suite, attack_at
 
 _UNITS = (
     "# Distances (eps, step_size) are in pixel units: fractions of the range of images in [0, 1].",
     "# Adversarial images are clamped to the input range of the model, which is [0, 1] for images.",
 )
-_OPEN = {"estimator": SCREENED, "source": OTHERS}
+_OPEN = {"estimator": (SCREENED, SEARCHED), "source": (OTHERS,)}
 
 
 def suite_toml(suite: Suite, config: RunConfig) -> str:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from robustbench_snn.adapter import ModelAdapter
+from robustbench_snn.attacks.losses import answers
 from robustbench_snn.training.adversarial import Adversarial
 from robustbench_snn.training.crafting import craft
 from robustbench_snn.training.pictures import EVAL_BATCH, Pictures, to_unit
@@ -51,7 +52,7 @@ def _correct(
             y = torch.from_numpy(pictures.labels[part]).to(device)
             x = craft(model, x, y, attack, attack.steps, 1.0, noise)
         with torch.no_grad():
-            found.append(model(x).argmax(1).cpu().numpy() == pictures.labels[part])
+            found.append(answers(model(x)).cpu().numpy() == pictures.labels[part])
     model.train(training)
     return np.concatenate(found)
 

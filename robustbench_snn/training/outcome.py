@@ -12,7 +12,7 @@ from torch import Tensor
 
 from robustbench_snn.adapter import ModelAdapter
 from robustbench_snn.loading import device_name
-from robustbench_snn.metrics import wilson
+from robustbench_snn.metrics import Accuracy
 from robustbench_snn.provenance import provenance
 from robustbench_snn.weights import file_sha256
 
@@ -36,12 +36,17 @@ def round_weights(model: ModelAdapter) -> None:
 
 
 def write_results(
-    trainer: Trainer, correct: NDArray[np.bool_], facts: dict[str, Any], note: str
+    trainer: Trainer,
+    correct: NDArray[np.bool_],
+    groups: NDArray[np.int64] | None,
+    facts: dict[str, Any],
+    note: str,
 ) -> str:
     """Weights (safetensors) and card (JSON) beside the log in the training's folder.
 
     Args:
         correct: which test images are classified correctly, bool [N].
+        groups: what of the test images goes together, for the interval; None for nothing.
         facts: data, command and start, for the card.
         note: one line a reader must know.
 
@@ -57,7 +62,7 @@ def write_results(
     n, k = len(correct), int(correct.sum())
     seconds, cpu = (sum(row[key] for row in trainer.log) for key in ("seconds", "cpu_seconds"))
     seen = trainer.epoch * len(trainer.train.labels)
-    low, high = wilson(k, n)
+    low, high = Accuracy.of(correct, groups).interval
     found = {
         "name": card.name,
         "sha256": file_sha256(weights),
