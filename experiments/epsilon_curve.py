@@ -44,7 +44,7 @@ def keep_rows(rows: Sequence[Mapping[str, Any]], results: Path, folder: Path) ->
 def write_pairs(folder: Path, dataset: str, path: Path) -> Path:
     """Paired tests between the models of the results folder ``folder``, as Markdown."""
     found = outcomes(folder, dataset)
-    sides = [Side(name, right, dataset) for name, right in found.items()]
+    sides = [Side(name, right, dataset=dataset) for name, right in found.items()]
     tables = [table(a, b) for a, b in itertools.combinations(sides, 2)]
     path.write_text("\n\n".join(tables) + "\n", encoding="utf-8")
     return path
