@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from robustbench_snn.data.base import ImageDataset
 from robustbench_snn.errors import UsageError
 from robustbench_snn.plan import ModelIdentity
 from robustbench_snn.provenance import foreign_source_sha256
+from robustbench_snn.weights import state_sha256
 
 
 def resolve_device(text: str) -> torch.device:
@@ -112,8 +112,4 @@ def identify(model: ModelAdapter) -> ModelIdentity:
 def _weights(model: ModelAdapter) -> str:
     if model.weights_sha256 != "untrained":
         return model.weights_sha256
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return f"untrained:{digest.hexdigest()}"
+    return f"untrained:{state_sha256(model)}"

@@ -255,7 +255,7 @@ def _overrule(settings: dict[str, Any], found: argparse.Namespace) -> dict[str, 
         given = getattr(found, key)
         if given is not None or key in settings:
             settings[key] = _count(key, given if given is not None else settings[key])
-    arguments = dict(_pair(text, "--model-arg") for text in found.model_arg or ())
+    arguments = dict(pair(text, "--model-arg") for text in found.model_arg or ())
     settings["model_args"] = {**settings.get("model_args", {}), **arguments}
     settings["attack"] = _with_options(settings["attack"], found)
     return settings
@@ -271,7 +271,8 @@ def _count(key: str, given: str | int) -> int:
     return int(value)
 
 
-def _pair(text: str, flag: str) -> tuple[str, str]:
+def pair(text: str, flag: str) -> tuple[str, str]:
+    """``KEY=VALUE`` as (key, value); raises UsageError on anything else."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UsageError(f"{flag} '{text}' is not of the form KEY=VALUE.")
@@ -287,7 +288,7 @@ def _with_options(tables: list[AttackTable], found: argparse.Namespace) -> list[
     }
     given |= {
         key.replace("-", "_"): [value]
-        for key, value in (_pair(text, "--attack-arg") for text in found.attack_arg or ())
+        for key, value in (pair(text, "--attack-arg") for text in found.attack_arg or ())
     }
     known = [_option_names(name) for name, _ in tables]
     for key, values in given.items():

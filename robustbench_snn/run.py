@@ -143,7 +143,10 @@ def _report(config: RunConfig, rows: Sequence[Row]) -> int:
     else:
         print_table(lines(rows), config, caption(config, rows))
     if any("untrained" in row["flags"] for row in rows):
-        print(f"{UNTRAINED}. Train a model or give --weights before quoting any of these numbers.")
+        print(
+            f"{UNTRAINED}. Train a model or give --weights before quoting any of these numbers; "
+            "where build() loads weights itself, say so in the card: Checkpoint('build:...')."
+        )
     failed = [row for row in rows if row["status"] != "ok"]
     count = len(rows) - len(failed)
     print(f"results: {config.out} ({count} file{'s' if count != 1 else ''})")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from robustbench_snn.adapter import ModelAdapter
 from robustbench_snn.attack_spec import AttackSpec
 from robustbench_snn.card import ModelCard
+from robustbench_snn.catalogue import own_line
 from robustbench_snn.config import CLEAN, Corruption, RunConfig
 from robustbench_snn.conformance import preflight
 from robustbench_snn.errors import PreflightRefused, UsageError
@@ -28,6 +30,7 @@ from robustbench_snn.plan import (
     sample_count,
 )
 from robustbench_snn.provenance import new_run_id
+from robustbench_snn.registry import origin
 from robustbench_snn.rows import Row, light
 from robustbench_snn.store import check_writable, read_light, write_shard
 from robustbench_snn.worker import Tick, Worker
@@ -51,7 +54,7 @@ class Session:
         n: samples evaluated on each model.
         tasks: all tasks of the run.
         todo: those not on disk yet.
-        notes: one sentence on everything found broken on disk.
+        notes: one sentence on everything found broken on disk or doubtful about a model.
     """
 
     config: RunConfig
@@ -159,8 +162,8 @@ def prepare(config: RunConfig, worker: Worker, run_id: str) -> Session:
         PreflightRefused: with the reasons of every model that failed.
     """
     session = survey(config, worker, run_id)
-    check_models(config, worker, session.todo)
-    return session
+    warnings = check_models(config, worker, session.todo)
+    return replace(session, notes=(*session.notes, *warnings))
 
 
 def survey(config: RunConfig, worker: Worker, run_id: str) -> Session:
@@ -238,13 +241,29 @@ def data_identity(
     )
 
 
-def check_models(config: RunConfig, worker: Worker, todo: Sequence[Task]) -> None:
+def check_command(config: RunConfig, name: str) -> str:
+    """The command that runs all conformance checks on one model of a run."""
+    words = ["python", "-m", "robustbench_snn.check", name]
+    for flag, values in (
+        ("--plugin", config.plugins),
+        ("--weights", [config.weights]),
+        ("--data-dir", [config.data_dir]),
+        ("--model-arg", [f"{key}={value}" for key, value in config.model_args.items()]),
+    ):
+        words += [word for value in values if value for word in (flag, value)]
+    return shlex.join(words)
+
+
+def check_models(config: RunConfig, worker: Worker, todo: Sequence[Task]) -> list[str]:
     """The fast conformance checks, on the first samples, of every model that has work to do.
+
+    Returns:
+        A sentence on everything doubtful about a model that may run all the same.
 
     Raises:
         PreflightRefused: with the reasons of every model that failed.
     """
-    reasons = []
+    reasons, warnings = [], []
     first = {task.model.name: task.data for task in reversed(todo)}
     for name in reversed(first):
         model = worker.model(name)
@@ -261,7 +280,7 @@ def check_models(config: RunConfig, worker: Worker, todo: Sequence[Task]) -> Non
             # Cards speak of clean images of this split.
             compare = config.split == "test" and not from_files
             most = min(n, 2 * worker.batch_size(name))
-            with_backoff(partial(_preflight, model, x, y, compare), most)
+            warnings += with_backoff(partial(_preflight, model, x, y, compare), most)[0]
         except PreflightRefused as refused:
             reasons.append(str(refused))
         except UsageError:
@@ -269,12 +288,13 @@ def check_models(config: RunConfig, worker: Worker, todo: Sequence[Task]) -> Non
         except Exception as error:
             reasons.append(
                 f"model '{name}' cannot answer its first {n} samples "
-                f"({type(error).__name__}: {error}), so nothing can be measured: "
-                f"python -m robustbench_snn.check {name} shows where."
+                f"({own_line(error, origin(type(model)))}{type(error).__name__}: {error}), so "
+                f"nothing can be measured: {check_command(config, name)} asks more of it."
             )
     if reasons:
         raise PreflightRefused("\n".join(reasons))
+    return warnings
 
 
-def _preflight(model: ModelAdapter, x: Tensor, y: Tensor, compare: bool, size: int) -> None:
-    preflight(model, x[:size], y[:size], compare)
+def _preflight(model: ModelAdapter, x: Tensor, y: Tensor, compare: bool, size: int) -> list[str]:
+    return preflight(model, x[:size], y[:size], compare)

@@ -152,12 +152,11 @@ def untrained(args: argparse.Namespace) -> ModelAdapter:
     """The model without its shipped weights."""
     from dataclasses import replace
 
-    from robustbench_snn.catalogue import MODELS
-    from robustbench_snn.registry import import_target
+    from robustbench_snn.adapter import construct
+    from robustbench_snn.catalogue import model_card
 
-    entry = MODELS.get(args.model)
-    kind = import_target(entry.adapter) if isinstance(entry.adapter, str) else entry.adapter
-    return kind(replace(entry.card, checkpoint=None, reported=None))
+    card = model_card(args.model)
+    return construct(args.model, replace(card, checkpoint=None, reported=None))
 
 
 def open_split(dataset: str, split_name: str, data_dir: str | None) -> ImageDataset:

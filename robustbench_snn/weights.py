@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from robustbench_snn.errors import UsageError
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 _WRAPPERS = ("state_dict", "model")
+# What a card says of weights that the network brings along.
+BUILD = "build:"
 
 
 def load_weights(model: ModelAdapter, source: str | None = None, ema: bool = False) -> None:
@@ -40,8 +43,13 @@ def load_weights(model: ModelAdapter, source: str | None = None, ema: bool = Fal
     if source is None:
         if checkpoint is None:
             return
+        model.weights_source = checkpoint.source
+        if checkpoint.source.startswith(BUILD):
+            _accept_built(model, checkpoint.sha256)
+            return
         path, expected = locate(checkpoint.source), checkpoint.sha256
     else:
+        model.weights_source = source
         path, expected = locate(source), None
     found = file_sha256(path)
     if expected and found != expected:
@@ -53,6 +61,49 @@ def load_weights(model: ModelAdapter, source: str | None = None, ema: bool = Fal
     check_fit(model, state, path)
     model.net.load_state_dict(state, strict=True)
     model.weights_sha256 = found
+
+
+def _accept_built(model: ModelAdapter, expected: str | None) -> None:
+    found = state_sha256(model.net)
+    if expected and found != expected:
+        raise UsageError(
+            f"weights of '{model.card.name}' that build() loads have sha256 {found[:12]}…, the "
+            f"card says {expected[:12]}…: build() loads another file, or draws some at random."
+        )
+    model.weights_sha256 = found
+
+
+def state_sha256(net: torch.nn.Module) -> str:
+    """Lower-case hex sha256 over the names and the bytes of a network's tensors."""
+    digest = hashlib.sha256()
+    for name, value in net.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check_finite(model: ModelAdapter) -> None:
+    """Make sure that no weight is NaN or infinite; infinite constants (masks) may be.
+
+    Raises:
+        UsageError: naming the first such tensors.
+    """
+    weights = {name for name, _ in model.net.named_parameters()}
+    wrong = []
+    for name, value in (*model.net.named_parameters(), *model.net.named_buffers()):
+        if is_lazy(value) or not value.is_floating_point():
+            continue
+        finite = value.isfinite()
+        if not (name in weights or name.endswith(("running_mean", "running_var"))):
+            finite = ~value.isnan()
+        if not bool(finite.all()):
+            wrong.append(f"{name} ({int((~finite).sum())} of {value.numel()})")
+    if wrong:
+        raise UsageError(
+            f"weights of model '{model.card.name}' are not finite: {', '.join(wrong[:3])}"
+            f"{f' and {len(wrong) - 3} more tensors' if len(wrong) > 3 else ''}; the training "
+            "diverged or the file is damaged: use another checkpoint."
+        )
 
 
 def locate(source: str) -> Path:

@@ -270,9 +270,12 @@ def test_a_refused_model_is_code_4(tmp_path, capsys, monkeypatch):
 
 def test_failed_shards_are_code_3(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("TINY_BREAK", str(tmp_path / "broken"))
-    monkeypatch.setattr(
-        "robustbench_snn.runner.check_models", lambda *_: (tmp_path / "broken").touch()
-    )
+
+    def breaks(*_):
+        (tmp_path / "broken").touch()
+        return []
+
+    monkeypatch.setattr("robustbench_snn.runner.check_models", breaks)
     assert tiny_run(tmp_path / "out") == 3
     captured = capsys.readouterr()
     assert "1 failed shard" in captured.out
