@@ -160,8 +160,8 @@ class ModelAdapter(nn.Module, ABC):
             )
         if low != low or high != high:
             raise UsageError(
-                f"model '{name}' got inputs in [{low:.2f}, {high:.2f}], which are not numbers: look "
-                "for a division by zero where they were made."
+                f"model '{name}' got inputs in [{low:.2f}, {high:.2f}], which are not numbers: "
+                "look for a division by zero where they were made."
             )
         if not low >= -RANGE_TOLERANCE or (top is not None and high > top + RANGE_TOLERANCE):
             bound = "[0, inf)" if top is None else f"[0, {top:g}]"

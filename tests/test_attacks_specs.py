@@ -124,3 +124,22 @@ def test_names_options_and_groups_need_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", ["apgd", "pgd-worst", "square"])
+def test_another_norm_brings_its_usual_distance(name):
+    assert make_spec(name, {"norm": "l2"}).params["eps"] == 0.5
+    assert make_spec(name, {"norm": "l2", "eps": "1"}).params["eps"] == 1.0
+    assert make_spec(name, {"norm": "linf"}) == make_spec(name)
+    (option,) = [o for o in attack_type(name).options() if o.name == "norm"]
+    assert "eps is 0.5" in option.help
+
+
+def test_steps_follow_the_usual_distance():
+    assert make_spec("pgd-worst", {"norm": "l2"}).params["step_size"] == 0.125
+    given = make_spec("pgd-worst", {"norm": "l2", "step_size": "0.1"}).params
+    assert (given["eps"], given["step_size"]) == (0.5, 0.1)
+    # torchattacks keeps its distance of linf too, whatever the norm.
+    assert make_spec("torchattacks:APGD", {"norm": "L2"}).params["eps"] == 0.5
+    with pytest.raises(UsageError, match=r"'l1' has no usual distance.* give eps"):
+        make_spec("torchattacks:FAB", {"norm": "L1"})

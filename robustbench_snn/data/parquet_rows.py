@@ -40,6 +40,7 @@ class ParquetRows:
         label = _pick(table.column_names, label_columns, files[0])
         self._table = _without_decoding(table, self._image, files[0])
         self.labels = _labels(self._table, label, files[0])
+        self.class_names = getattr(table.features[label], "names", None)
 
     def fingerprint(self) -> str:
         """Short sha256 over size, first and last megabyte of every file in order."""
@@ -183,7 +184,7 @@ def _pick(columns: Sequence[str], wanted: Sequence[str], path: Path) -> str:
             return column
     raise UsageError(
         f"{path} has the columns {', '.join(columns)}, but none called "
-        f"{' or '.join(wanted)}: rename the column."
+        f"{' or '.join(wanted)}: give the files of this data set, or rename the column."
     )
 
 
