@@ -16,7 +16,7 @@ from typing import Any
 
 from robustbench_snn.card import Checkpoint, ModelCard, Preprocess, Reported
 from robustbench_snn.errors import UsageError
-from robustbench_snn.registry import Registry
+from robustbench_snn.registry import Registry, import_target
 
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
@@ -42,6 +42,13 @@ MODELS: Registry[Entry] = Registry("model")
 def model_card(name: str) -> ModelCard:
     """The card of a registered model; raises UsageError with the closest names."""
     return MODELS.get(name).card
+
+
+def encodes_at_random(name: str) -> bool:
+    """Whether the adapter class of a registered model says that its encoder draws at random."""
+    adapter = MODELS.get(name).adapter
+    kind = import_target(adapter) if isinstance(adapter, str) else adapter
+    return bool(getattr(kind, "stochastic", False))
 
 
 def register(card: ModelCard, adapter: Any) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from robustbench_snn.config import RunConfig
-from robustbench_snn.errors import PreflightRefused, UsageError
+from robustbench_snn.errors import PreflightRefused, UsageError, disk_errors
 from robustbench_snn.options import read_arguments
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (default: that of the process); returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _main(words)
+        with disk_errors():
+            return _main(words)
     except UsageError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return USAGE
@@ -113,9 +114,12 @@ def evaluate(
     rows = _interruptible(lambda: run(config, progress, executor_of(config)))
     code = _report(config, rows)
     if code == OK and not quiet:
+        from robustbench_snn.catalogue import encodes_at_random
         from robustbench_snn.report.summary import next_command
 
-        print(f"next: {next_command(config, named)}")
+        spikes = all(row["surrogate"] != "none" for row in rows)
+        random = any(map(encodes_at_random, config.models))
+        print(f"next: {next_command(config, named, spikes, random)}")
     return code
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,6 +30,7 @@ from robustbench_snn.plan import (
 )
 from robustbench_snn.provenance import new_run_id
 from robustbench_snn.registry import origin
+from robustbench_snn.report.summary import sibling_command
 from robustbench_snn.rows import Row, light
 from robustbench_snn.store import check_writable, read_light, write_shard
 from robustbench_snn.worker import Tick, Worker
@@ -241,19 +241,6 @@ def data_identity(
     )
 
 
-def check_command(config: RunConfig, name: str) -> str:
-    """The command that runs all conformance checks on one model of a run."""
-    words = ["python", "-m", "robustbench_snn.check", name]
-    for flag, values in (
-        ("--plugin", config.plugins),
-        ("--weights", [config.weights]),
-        ("--data-dir", [config.data_dir]),
-        ("--model-arg", [f"{key}={value}" for key, value in config.model_args.items()]),
-    ):
-        words += [word for value in values if value for word in (flag, value)]
-    return shlex.join(words)
-
-
 def check_models(config: RunConfig, worker: Worker, todo: Sequence[Task]) -> list[str]:
     """The fast conformance checks, on the first samples, of every model that has work to do.
 
@@ -289,7 +276,7 @@ def check_models(config: RunConfig, worker: Worker, todo: Sequence[Task]) -> lis
             reasons.append(
                 f"model '{name}' cannot answer its first {n} samples "
                 f"({own_line(error, origin(type(model)))}{type(error).__name__}: {error}), so "
-                f"nothing can be measured: {check_command(config, name)} asks more of it."
+                f"nothing can be measured: `{sibling_command('check', config, name)}` asks more."
             )
     if reasons:
         raise PreflightRefused("\n".join(reasons))

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from robustbench_snn.errors import UsageError
+from robustbench_snn.errors import UsageError, disk_errors
 from robustbench_snn.schema import COLUMNS, SAMPLES, SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def write_shard(root: str | Path, key: str, row: Mapping[str, Any], layout: Layo
 
     Raises:
         KeyError: a column that is not in the schema, or no identity.
+        UsageError: the disk is full, or the folder cannot be written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -91,22 +93,29 @@ def write_shard(root: str | Path, key: str, row: Mapping[str, Any], layout: Layo
         "schema_version": SCHEMA_VERSION,
     }
     path = shard_path(root, full, layout)
+    table = pa.Table.from_pylist([full], schema=_arrow_schema(layout.columns))
+    with disk_errors(), whole_file(path) as file:
+        # Of one row, all that would be the larger part of the file.
+        pq.write_table(
+            table, file, use_dictionary=False, write_statistics=False, store_schema=False
+        )
+    return path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the name ``path`` once it is written whole and safe on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            table = pa.Table.from_pylist([full], schema=_arrow_schema(layout.columns))
-            # Of one row, all that would be the larger part of the file.
-            pq.write_table(
-                table, file, use_dictionary=False, write_statistics=False, store_schema=False
-            )
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
-    return path
 
 
 def _sync_folder(folder: Path) -> None:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustbench_snn.errors import UsageError
+from robustbench_snn.errors import UsageError, disk_errors
 from robustbench_snn.training.recipe import AUGMENTATIONS, Recipe
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     args = parser().parse_args(argv)
     try:
-        return train(args)
+        with disk_errors():
+            return train(args)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -227,9 +228,12 @@ def command_of(args: argparse.Namespace) -> str:
         value = getattr(args, action.dest, action.default)
         if action.dest in local or value == action.default or not action.option_strings:
             continue
-        words.append(action.option_strings[0])
-        if value is not True:
-            words += [str(item) for item in (value if isinstance(value, list) else [value])]
+        flag = action.option_strings[0]
+        if value is True:
+            words.append(flag)
+            continue
+        for item in value if isinstance(value, list) else [value]:
+            words += [flag, str(item)]
     return shlex.join(words)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import pickle
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,6 +152,33 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def refuse_page(path: Path, what: str) -> None:
+    """Raise UsageError where ``path`` is empty, or a web page in the place of a ``what``."""
+    with path.open("rb") as file:
+        head = file.read(256)
+    if head.lstrip()[:1] == b"<" or not head:
+        found = "an HTML page, as a failed download leaves it" if head else "empty"
+        raise UsageError(f"'{path}' is not a {what} but {found}: download the file again.")
+
+
+def torch_content(path: Path) -> Any:
+    """What ``torch.save`` stored: tensors, containers, numbers, text and ``argparse.Namespace``.
+
+    Raises:
+        pickle.UnpicklingError: other objects.
+        ValueError: damaged, or not such a file.
+    """
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise
+    except Exception as error:  # what is no pickle may fail in any way
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no content"
+        raise ValueError(reason) from error
+
+
 def read_state_dict(path: Path, ema: bool = False) -> dict[str, Tensor]:
     """The tensors of a safetensors file or of a torch checkpoint (weights only).
 
@@ -161,27 +189,22 @@ def read_state_dict(path: Path, ema: bool = False) -> dict[str, Tensor]:
     Raises:
         UsageError: not such a file, or one with other objects in it.
     """
-    head = path.open("rb").read(256)
-    if head.lstrip()[:1] == b"<" or not head:
-        what = "an HTML page, as a failed download leaves it" if head else "empty"
-        raise UsageError(f"'{path}' is not a checkpoint but {what}: download the file again.")
+    refuse_page(path, "checkpoint")
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise UsageError(f"'{path}' is not a readable safetensors file ({error}).") from error
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch_content(path)
     except pickle.UnpicklingError as error:
         raise UsageError(
             f"'{path}' holds objects other than tensors, numbers and text, which could run code "
             "when loaded, or is no checkpoint at all: save the state dict alone "
             "(safetensors.torch.save_file) and use that file."
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no content"
-        raise UsageError(f"'{path}' is not a readable torch checkpoint ({reason}).") from error
+    except ValueError as error:
+        raise UsageError(f"'{path}' is not a readable torch checkpoint ({error}).") from error
     return unwrap(content, path, ema)
 
 

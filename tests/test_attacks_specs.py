@@ -17,7 +17,16 @@ from robustbench_snn.errors import UsageError
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("8/255", 8 / 255), ("0.05", 0.05), (0.3, 0.3), ("0", 0.0), (1, 1.0)]
+    ("text", "value"),
+    [
+        ("8/255", 8 / 255),
+        ("0.5/255", 1 / 510),
+        (" 0.5 / 255 ", 1 / 510),
+        ("0.05", 0.05),
+        (0.3, 0.3),
+        ("0", 0.0),
+        (1, 1.0),
+    ],
 )
 def test_eps_is_read_from_fractions_and_numbers(text, value):
     assert parse_eps(text) == value

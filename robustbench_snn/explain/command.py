@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustbench_snn.errors import UsageError
+from robustbench_snn.errors import UsageError, disk_errors
 from robustbench_snn.explain.options import explain_config, listing, read
 from robustbench_snn.explain.settings import ExplainConfig
 
@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return _main(read(words))
+        with disk_errors():
+            return _main(read(words))
     except UsageError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return USAGE

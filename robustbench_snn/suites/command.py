@@ -14,6 +14,7 @@ from robustbench_snn.attacks.values import parse_eps
 from robustbench_snn.config import RunConfig
 from robustbench_snn.errors import UsageError
 from robustbench_snn.presets import AttackTable
+from robustbench_snn.report.summary import sibling_command
 from robustbench_snn.suites.spec import OTHERS, Suite, attack_at, read_suite, resolved
 
 # What each is followed by.
@@ -188,7 +189,7 @@ def main(words: Sequence[str]) -> int:
     print(report(rows))
     for path in write(rows, Path(config.out), f"suite_{suite.name}_{config.dataset}"):
         print(f"wrote {path}")
-    print(f"next: python -m robustbench_snn.verify {config.out}")
+    print(f"next: {sibling_command('verify', config, config.out, model_args=False)}")
     return 3 if any(row["status"] != "ok" for row in rows) else 0
 
 

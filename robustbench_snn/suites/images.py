@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_snn.errors import UsageError
+from robustbench_snn.errors import UsageError, disk_errors
+from robustbench_snn.store import whole_file
 
 FOLDER = "adversarial"
 
@@ -51,6 +50,9 @@ def write_images(
         ids: m sample ids.
         x: float32 [m, *input_shape].
         levels: whether 8-bit copies make sense: values lie in [0, 1].
+
+    Raises:
+        UsageError: the disk is full, or the folder cannot be written.
     """
     from safetensors.numpy import save
 
@@ -58,14 +60,8 @@ def write_images(
     if levels:
         arrays["x_8bit"] = np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
     content = save(arrays, metadata={"ids": json.dumps(list(ids))})
-    target = Path(root, path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{socket.gethostname()}-{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
+    with disk_errors(), whole_file(Path(root, path)) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, target)
     return hashlib.sha256(content).hexdigest()
 
 

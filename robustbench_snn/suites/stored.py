@@ -30,7 +30,7 @@ def suite_rows(root: str | Path, suite: str | None = None) -> list[dict[str, Any
         wanted = f"suite '{suite}'" if suite else "suite"
         raise UsageError(
             f"'{root}' holds no finished {wanted}: run one with "
-            "python -m robustbench_snn.run --suite reliable."
+            "`python -m robustbench_snn.run --suite reliable`."
         )
     frame = frame.sort_values("started_at", kind="stable")
     latest = frame.drop_duplicates(["suite", "model", "dataset", "eps", "n"], keep="last")
