@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import inspect
 import json
+import logging
 import sys
 import traceback
 from dataclasses import dataclass, replace
@@ -148,6 +149,10 @@ def _import_file(name: str, file: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
+        import torch  # noqa: F401 - sets up its loggers, as the file itself would
+
+        # Layers of spikingjelly report a GPU compiler as absent, which nothing here needs.
+        logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
         spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]

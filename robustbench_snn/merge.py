@@ -75,6 +75,11 @@ def merge(out: Path, folders: Sequence[Path]) -> tuple[Counter[str], list[str]]:
                 notes.append(f"skipped '{path}': not a whole results file.")
                 continue
             counts[_place(out, folder, path, row)] += 1
+    if not counts:
+        raise UsageError(
+            f"no results file lies below {', '.join(map(str, folders))}: name folders that "
+            "`run --out` wrote."
+        )
     return counts, notes
 
 

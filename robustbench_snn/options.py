@@ -190,7 +190,7 @@ def _how(group: Any) -> None:
 def _show(group: Any) -> None:
     group.add_argument("--list", action="store_true", help="name models, data sets and attacks")
     group.add_argument(
-        "--plan", action="store_true", help="shards, gradients, hours and memory the run will take"
+        "--plan", action="store_true", help="shards, gradients, time and memory the run will take"
     )
     group.add_argument(
         "--print-config", action="store_true", help="print the run as TOML, a valid --preset"

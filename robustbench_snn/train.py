@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from robustbench_snn.attacks.values import parse_count
 from robustbench_snn.errors import UsageError, disk_errors
-from robustbench_snn.training.recipe import AUGMENTATIONS, Recipe
+from robustbench_snn.training.recipe import AUGMENTATION_NAMES, AUGMENTATIONS, Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    default = Recipe()
     found = argparse.ArgumentParser(
         prog="python -m robustbench_snn.train",
         description="Train a registered model; the same command resumes an interrupted training.",
@@ -34,18 +34,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--dataset", help="data set (default: the model's own)")
     found.add_argument("--data-dir", help="folder with the data (default: the Hub)")
     found.add_argument("--out", default="runs", help="folder of trainings (default: runs)")
-    found.add_argument("--epochs", type=int, default=default.epochs)
-    found.add_argument("--batch-size", type=int, default=default.batch_size)
-    found.add_argument("--lr", type=float, default=default.lr)
-    found.add_argument("--weight-decay", type=float, default=default.weight_decay)
-    found.add_argument("--warmup", type=float, default=default.warmup, help="share of all steps")
-    found.add_argument(
-        "--one-step", type=float, default=default.one_step, help="share of the epochs at T = 1"
-    )
-    found.add_argument("--label-smoothing", type=float, default=default.label_smoothing)
-    found.add_argument("--sides", default="", help="SIDE:SHARE,...: first epochs on smaller images")
-    found.add_argument("--augment", help="comma-separated; default: what suits the data set")
-    found.add_argument("--seed", type=int, default=default.seed)
+    _recipe(found.add_argument_group("recipe"), Recipe())
     found.add_argument("--fast", action="store_true", help="bfloat16 autocast, compiled neurons")
     found.add_argument("--n", type=int, help="use only the first N training images")
     found.add_argument(
@@ -56,6 +45,30 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--plugin", action="append", default=[], help="file that adds models")
     found.add_argument("--note", default="", help="one line for the card, e.g. on the data")
     return found
+
+
+def _recipe(group: Any, plain: Recipe) -> None:
+    texts = (
+        ("epochs", int, "passes over the training images"),
+        ("batch_size", int, "images of one step"),
+        ("lr", float, "peak learning rate of AdamW, at the end a hundredth of it"),
+        ("weight_decay", float, "decoupled decay of weights"),
+        ("warmup", float, "share of all steps with growing learning rate"),
+        ("one_step", float, "share of the epochs at T = 1"),
+        ("label_smoothing", float, "share of the target spread over all classes"),
+        ("seed", int, "of weights, order and augmentation"),
+    )
+    for name, kind, text in texts:
+        value = getattr(plain, name)
+        flag = "--" + name.replace("_", "-")
+        group.add_argument(flag, type=kind, default=value, help=f"{text} ({value:g})")
+    group.add_argument(
+        "--sides", default="", help="SIDE:SHARE,...: first epochs on smaller images (none)"
+    )
+    group.add_argument(
+        "--augment",
+        help=f"of {', '.join(AUGMENTATION_NAMES)}, with commas; default: what suits the data set",
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -76,6 +89,9 @@ def train(args: argparse.Namespace) -> int:
     """Train as the arguments say and write weights, card and log."""
     from robustbench_snn.catalogue import load_plugin, model_card
 
+    for flag in ("n", "threads"):
+        if getattr(args, flag) is not None:
+            parse_count(getattr(args, flag), f"--{flag}")
     for path in args.plugin:
         load_plugin(path)
     card = model_card(args.model)

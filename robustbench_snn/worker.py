@@ -29,7 +29,7 @@ from robustbench_snn.loading import (
     resolve_device,
 )
 from robustbench_snn.measure import Agreement, Budget, Measured, Scores, joined, measure, score
-from robustbench_snn.memory import keep_large_blocks, process_peak, with_backoff
+from robustbench_snn.memory import keep_large_blocks, process_now, process_peak, with_backoff
 from robustbench_snn.models import neuron
 from robustbench_snn.models.fast import narrow
 from robustbench_snn.plan import Cell, DataIdentity, Task, batch_dependent, precision
@@ -329,6 +329,12 @@ class Worker:
     def _reset_peak(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
+
+    def held(self) -> int | None:
+        """Bytes in use now: on the GPU, or of the process; None if nothing tells."""
+        if self.device.type == "cuda":
+            return torch.cuda.memory_allocated(self.device)
+        return process_now()
 
     def peak(self) -> int:
         """Bytes: of the group on a GPU, of the process so far on a CPU."""

@@ -236,6 +236,19 @@ def test_list_names_everything(capsys):
         assert name in text
 
 
+def test_lists_fit_the_width_of_a_terminal(capsys):
+    from robustbench_snn.explain.command import main as explain
+
+    assert main(["--list"]) == 0
+    assert explain(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    # Whatever is folded stays whole.
+    text = " ".join(" ".join(lines).replace("|", " ").split())
+    assert "or val/<wnid>/*.JPEG" in text
+    assert "- pgd: --eps 8/255 --step-size 2/255 --steps 10 --random-start on" in text
+
+
 PLUGIN = Path(__file__).parent / "tiny_models.py"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -91,6 +92,24 @@ def to_markdown(rows: Any, columns: Sequence[str]) -> str:
         for width, to_right in zip(widths, right, strict=True)
     ]
     return "\n".join([line(columns), line(rule), *(line(row) for row in cells)]) + "\n"
+
+
+def folded(records: Sequence[Row], columns: Sequence[str], width: int = 100) -> str:
+    """``to_markdown`` of texts, at most ``width`` columns wide: the last column goes on below.
+
+    Args:
+        records: texts by column.
+        columns: those shown.
+        width: of the whole table; the last column keeps 20 in any case.
+    """
+    *first, last = columns
+    taken = sum(3 + max(3, len(c), *(len(str(r[c])) for r in records)) for c in first)
+    rows: list[dict[str, str]] = []
+    for record in records:
+        lines = textwrap.wrap(str(record[last]), max(20, width - taken - 4)) or [""]
+        rows.append({**record, last: lines[0]})
+        rows += [{last: line} for line in lines[1:]]
+    return to_markdown(rows, columns)
 
 
 def escape_latex(text: str) -> str:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from robustbench_snn.errors import UsageError
+from robustbench_snn.registry import did_you_mean
 
 AUGMENTATIONS = {
     "digit-scenes": ("shift", "channels"),
     "cifar10": ("shift", "flip", "cutout"),
     "cifar100": ("shift", "flip", "cutout"),
 }
+AUGMENTATION_NAMES = ("shift", "crop", "flip", "cutout", "channels")
+
+
+def check_augmentations(names: Sequence[str]) -> None:
+    """Raise UsageError on a name that is no augmentation."""
+    for name in names:
+        if name not in AUGMENTATION_NAMES:
+            hint = did_you_mean(name, list(AUGMENTATION_NAMES))
+            raise UsageError(f"unknown augmentation '{name}': {hint}")
 
 
 @dataclass(frozen=True)
@@ -61,8 +73,13 @@ class Recipe:
                 "sides are SIDE:SHARE pairs, sides divisible by 4 and shares of at most 1 in all, "
                 "for example 16:0.4,24:0.3."
             )
-        if not self.lr > 0:
+        if not 0 < self.lr < math.inf:
             raise UsageError(f"lr must be positive, not {self.lr}.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise UsageError(f"weight_decay must be at least 0, not {self.weight_decay}.")
+        if self.seed < 0:
+            raise UsageError(f"seed must be at least 0, not {self.seed}.")
+        check_augmentations(self.augment)
 
     def facts(self) -> dict[str, Any]:
         """All settings as plain JSON values."""
