@@ -1,6 +1,6 @@
 """Training curves of the shipped models: accuracy after each epoch, from the logs beside the cards.
 
-python experiments/training_curves.py [--dataset D] [--figures DIR]
+python experiments/training_curves.py [--dataset D] [--render FOLDER] [--figures DIR]
 """
 
 from __future__ import annotations
@@ -21,10 +21,17 @@ def main(argv: list[str] | None = None) -> int:
     """Draw; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--dataset", default="digit-scenes", help="data set of the models")
+    parser.add_argument(
+        "--render",
+        type=Path,
+        metavar="FOLDER",
+        default=CHECKPOINTS,
+        help="cards and logs of trainings (those of the shipped models)",
+    )
     parser.add_argument("--figures", type=Path, default=FIGURES, help="where the files go")
     options = parser.parse_args(argv)
     try:
-        curves = TrainingCurves.load(CHECKPOINTS, options.dataset)
+        curves = TrainingCurves.load(options.render, options.dataset)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -96,6 +96,9 @@ def test_table_has_every_group_with_chance_and_controls(measured):
     found = rows(folder.parent / "table" / "table.csv")
     groups = {row["group"] for row in found}
     assert groups == set(parse_groups("all"))
+    origin = json.loads((folder.parent / "table" / "table.json").read_text())
+    assert {one["model"] for one in origin} == {row["model"] for row in found}
+    assert all(one["result_keys"] for one in origin)
     for row in found:
         if row["n"] != "0" and row["metric"] != "kept":
             lacking = {name for name in ("chance", "uniform", "centre", "mean") if not row[name]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -136,6 +137,11 @@ def to_latex(rows: Any, columns: Sequence[str], caption: str = "", label: str = 
         head = [r"\begin{table}", r"\centering", rf"\caption{{{escape_latex(caption)}}}"]
         body = [*head, *([rf"\label{{{label}}}"] if label else []), *body, r"\end{table}"]
     return "\n".join(body) + "\n"
+
+
+def to_json(content: Any) -> str:
+    """``content`` as the JSON that stands beside a table or figure and names its results."""
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def to_csv(rows: Any, columns: Sequence[str]) -> str:
