@@ -148,7 +148,7 @@ def _mistakes(card: ModelCard) -> Iterator[tuple[str, str]]:
     for name in ("name", "dataset"):
         if not _is_text(getattr(card, name)):
             yield name, "must be a text"
-    if card.name.strip(". ") == "" or {"/", "\\"} & set(card.name):
+    if not card.name.strip(". ") or {"/", "\\"} & set(card.name) or not card.name.isprintable():
         yield "name", "must be usable as the name of a folder"
     for name in ("num_classes", "time_steps"):
         if not _is_count(getattr(card, name)):

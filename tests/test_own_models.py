@@ -296,6 +296,7 @@ CARDS = [
     ({"max_value": -1.0}, "max_value is -1.0"),
     ({"name": ".."}, "name of a folder"),
     ({"name": "a/b"}, "name of a folder"),
+    ({"name": "a\nb"}, "usable as the name"),
     ({"name": ""}, "must be a text"),
     ({"dataset": None}, "dataset is None"),
 ]
