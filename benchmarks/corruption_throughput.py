@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
 
+import arguments
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +122,9 @@ def measure_naive(preset: str) -> dict[str, float]:
 def main() -> None:
     """Print one table per preset."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=0.3, help="budget of one measurement")
+    parser.add_argument(
+        "--seconds", type=arguments.seconds, default=0.3, help="budget of one measurement"
+    )
     budget = parser.parse_args().seconds
     cv2.setNumThreads(1)
     for preset, side in SIDES.items():

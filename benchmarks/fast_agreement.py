@@ -15,6 +15,7 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import arguments
 import pandas as pd
 
 from robustbench_snn.attack_spec import AttackSpec
@@ -70,11 +71,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     levels = [name for name in FAST if name != "none"]
     parser.add_argument("--level", choices=levels, default="early-stop", help="(early-stop)")
-    parser.add_argument("--n", default="1000", help="images of each model (1000)")
+    parser.add_argument(
+        "--n", type=arguments.count, default=1000, help="images of each model (1000)"
+    )
     parser.add_argument("--out", default="results/fast", help="results folder (results/fast)")
     given = parser.parse_args()
     for fast in ("none", given.level):
-        words = ["--preset", str(PRESET), "--out", given.out, "--n", given.n, "--quiet"]
+        words = ["--preset", str(PRESET), "--out", given.out, "--n", str(given.n), "--quiet"]
         with redirect_stdout(sys.stderr):
             code = run([*words, "--fast", fast])
         if code:

@@ -16,6 +16,7 @@ import time
 from dataclasses import replace
 from functools import partial
 
+import arguments
 import torch
 
 from robustbench_snn.adapter import ModelAdapter, load_model
@@ -86,9 +87,13 @@ def workers(name: str, n: int) -> None:
 def main() -> None:
     """Print all curves of one model."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="qkformer-tiny.digit-scenes")
-    parser.add_argument("--seconds", type=float, default=2.0, help="budget of a measurement (2)")
-    parser.add_argument("--n", type=int, default=256, help="images of the runs with workers (256)")
+    parser.add_argument("--model", type=arguments.model, default="qkformer-tiny.digit-scenes")
+    parser.add_argument(
+        "--seconds", type=arguments.seconds, default=2.0, help="budget of a measurement (2)"
+    )
+    parser.add_argument(
+        "--n", type=arguments.count, default=256, help="images of the runs with workers (256)"
+    )
     given = parser.parse_args()
     keep_large_blocks()
     neuron.use("native")

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import arguments
 import torch
 import torchattacks
 from spikingjelly.activation_based import neuron as spikingjelly
@@ -199,9 +200,14 @@ class Side:
             pipe, theirs = context.Pipe()
             given = {**options, "threads": threads}
             context.Process(target=serve, args=(theirs, kind, given), daemon=True).start()
+            # Held open here, it would keep the end of a process that failed from being seen.
+            theirs.close()
             self.pipes.append(pipe)
-        for pipe in self.pipes:
-            pipe.recv()
+        try:
+            for pipe in self.pipes:
+                pipe.recv()
+        except EOFError:
+            raise UsageError(f"a process of {kind.__name__} failed, as it says above.") from None
 
     def run(self, start: int, stop: int) -> Piece:
         """Images ``start`` to ``stop - 1``, an equal part in each process."""
@@ -283,11 +289,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("models", nargs="*", default=SHIPPED, metavar="MODEL")
-    parser.add_argument("--n", type=int, default=16, help="images (16)")
-    parser.add_argument("--batch", type=int, default=16, help="images at a time, both ways (16)")
+    parser.add_argument("models", nargs="*", type=arguments.model, default=SHIPPED, metavar="MODEL")
+    parser.add_argument("--n", type=arguments.count, default=16, help="images (16)")
+    parser.add_argument(
+        "--batch", type=arguments.count, default=16, help="images at a time, both ways (16)"
+    )
     parser.add_argument("--fast", default="none", help="levels of ours, with commas (none)")
-    parser.add_argument("--cores", type=int, default=cores(), help="each side may use (all)")
+    parser.add_argument(
+        "--cores", type=arguments.count, default=cores(), help="each side may use (all)"
+    )
     parser.add_argument("--data-dir", help="folder with the models' data set")
     given = vars(parser.parse_args())
     levels = given.pop("fast").split(",")

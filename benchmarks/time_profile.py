@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
+import arguments
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
@@ -84,9 +85,11 @@ def shares(compute: Callable[[], object]) -> Counter[str]:
 def main() -> None:
     """Print both profiles of a model, and the floor."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", nargs="?", default="qkformer-tiny.digit-scenes")
-    parser.add_argument("--batch", type=int, default=16, help="images (16)")
-    parser.add_argument("--repeats", type=int, default=5, help="gradients timed (5)")
+    parser.add_argument(
+        "model", nargs="?", type=arguments.model, default="qkformer-tiny.digit-scenes"
+    )
+    parser.add_argument("--batch", type=arguments.count, default=16, help="images (16)")
+    parser.add_argument("--repeats", type=arguments.count, default=5, help="gradients timed (5)")
     given = parser.parse_args()
     torch.set_num_threads(1)
     keep_large_blocks()

@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import arguments
 import numpy as np
 import torch
 
@@ -52,19 +53,23 @@ def seconds_per_step(name: str, steps: int, side: int, way: str, batch: int) -> 
 def main() -> None:
     """Print one line per model, T and side."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", action="append", help="default: the three small ones")
-    parser.add_argument("--time-steps", default="1,2,4")
-    parser.add_argument("--sides", default="16,24,28,32")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--model", action="append", type=arguments.model, help="default: the three small ones"
+    )
+    parser.add_argument("--time-steps", type=arguments.counts, default=[1, 2, 4], help="1,2,4")
+    parser.add_argument(
+        "--sides", type=arguments.counts, default=[16, 24, 28, 32], help="16,24,28,32"
+    )
+    parser.add_argument("--batch-size", type=arguments.count, default=64)
+    parser.add_argument("--threads", type=arguments.count, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_large_blocks()
     batch = options.batch_size
     print("model T side float32 --fast ratio (images per second)")
     for name in options.model or SMALL:
-        for steps in map(int, options.time_steps.split(",")):
-            for side in map(int, options.sides.split(",")):
+        for steps in options.time_steps:
+            for side in options.sides:
                 taken = [seconds_per_step(name, steps, side, way, batch) for way in WAYS]
                 plain, fast = (batch / seconds for seconds in taken)
                 ratio = f"{fast / plain:.2f}"

@@ -1,6 +1,6 @@
 """Training curves of the shipped models: accuracy after each epoch, from the logs beside the cards.
 
-python experiments/training_curves.py [--dataset D] [--figures DIR | --publish]
+python experiments/training_curves.py [--dataset D] [--render FOLDER] [--figures DIR | --publish]
 """
 
 from __future__ import annotations
@@ -22,11 +22,18 @@ def main(argv: list[str] | None = None) -> int:
     """Draw; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--dataset", default="digit-scenes", help="data set of the models")
+    parser.add_argument(
+        "--render",
+        type=Path,
+        metavar="FOLDER",
+        default=CHECKPOINTS,
+        help="cards and logs of trainings (those of the shipped models)",
+    )
     add_places(parser)
     options = parser.parse_args(argv)
     try:
         folder = place_of(options, "results")
-        curves = TrainingCurves.load(CHECKPOINTS, options.dataset)
+        curves = TrainingCurves.load(options.render, options.dataset)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

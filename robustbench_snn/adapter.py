@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 from robustbench_snn.card import ModelCard
 from robustbench_snn.errors import UsageError
+from robustbench_snn.estimators.libraries import reset_state, spike_emitters, surrogate_of
 
 RANGE_TOLERANCE = 1e-4
+_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
 
 
 @dataclass
@@ -45,8 +46,8 @@ class ModelAdapter(nn.Module, ABC):
         stochastic: set it where ``encode`` draws at random, so that two calls differ; attacks on
             such a model must average gradients (``--eot``).
         beta: share of the last term of ``training_logits`` in the loss, where there are two.
-        weights_sha256: hash of the file the weights came from, or ``untrained``.
-        weights_source: that file as it was asked for: a path or an address of the Hub.
+        weights_sha256: of the weights loaded, ``untrained`` without any; ``weights_source`` says
+            where they came from, as ``Checkpoint.source`` does.
     """
 
     card: ModelCard
@@ -62,9 +63,15 @@ class ModelAdapter(nn.Module, ABC):
         self.card = card or type(self).card
         self._unlocked = False
         shape = (-1, *[1] * 2)
-        self.register_buffer("mean", torch.tensor(self.card.mean).view(shape), persistent=False)
-        self.register_buffer("std", torch.tensor(self.card.std).view(shape), persistent=False)
+        for name, values in (("mean", self.card.mean), ("std", self.card.std)):
+            numbers = torch.tensor(values, dtype=torch.float32)
+            self.register_buffer(name, numbers.view(shape), persistent=False)
         self.net = self.build()
+        if not isinstance(self.net, nn.Module):
+            raise UsageError(
+                f"build() of model '{self.card.name}' returns {type(self.net).__name__}: it must "
+                "return the network, a torch.nn.Module."
+            )
         self.time_steps = self.card.time_steps
         self.eval()
 
@@ -83,12 +90,8 @@ class ModelAdapter(nn.Module, ABC):
         return output.mean(0) if output.dim() == 3 else output
 
     def spiking_units(self) -> dict[str, nn.Module]:
-        """Every module that emits spikes, by name (those with a ``surrogate_function``)."""
-        return {
-            name: module
-            for name, module in self.net.named_modules()
-            if hasattr(module, "surrogate_function")
-        }
+        """Every module that emits spikes, by name (spikingjelly, snnTorch, sinabs, norse)."""
+        return spike_emitters(self.net)
 
     def attention_units(self) -> dict[str, nn.Module]:
         """Attention modules whose spikes heatmaps read, by name, in forward order.
@@ -114,14 +117,16 @@ class ModelAdapter(nn.Module, ABC):
         """Logits [B, K] of images ``x`` [B, \\*input_shape] in [0, 1] (see ``card.max_value``).
 
         Raises:
-            UsageError: a wrong shape, or values outside the range.
+            UsageError: a wrong shape, values outside the range, or not one logit for each class.
         """
-        return self.readout(self.net(self.prepare(x)))
+        logits = self.readout(self.net(self.prepare(x)))
+        self.check_logits(logits, x)
+        return logits
 
     def prepare(self, x: Tensor) -> Tensor:
         """Check, normalise, reset and encode: the network's input ``[T, B, C, H, W]``."""
         self.check_input(x)
-        functional.reset_net(self.net)
+        reset_state(self.net)
         return self.encode(self.normalise(x))
 
     def normalise(self, x: Tensor) -> Tensor:
@@ -142,14 +147,45 @@ class ModelAdapter(nn.Module, ABC):
                 f"model '{name}' takes inputs [B, {', '.join(map(str, shape))}] and got "
                 f"{list(x.shape)}: check the data set and the order of the axes."
             )
+        if x.dtype != self.mean.dtype and x.dtype in (torch.float64, *_WHOLE):
+            kind, own = (str(t).removeprefix("torch.") for t in (x.dtype, self.mean.dtype))
+            raise UsageError(
+                f"model '{name}' got {kind} inputs and computes in {own}: give x.float(), grey "
+                "levels divided by 255."
+            )
         low, high = (float(value) for value in torch.aminmax(x.detach()))
         top = self.card.max_value
+        if top == 1.0 and low >= 0 and 2 < high <= 255:
+            raise UsageError(
+                f"model '{name}' got inputs in [{low:g}, {high:g}]; adapters take [0, 1]. They "
+                "look like grey levels: divide them by 255."
+            )
+        if low != low or high != high:
+            raise UsageError(
+                f"model '{name}' got inputs in [{low:.2f}, {high:.2f}], which are not numbers: "
+                "look for a division by zero where they were made."
+            )
         if not low >= -RANGE_TOLERANCE or (top is not None and high > top + RANGE_TOLERANCE):
             bound = "[0, inf)" if top is None else f"[0, {top:g}]"
             raise UsageError(
                 f"model '{name}' got inputs in [{low:.2f}, {high:.2f}]; adapters take {bound}. "
                 "It looks as if Normalize() is still in the loader: remove it and put mean and "
                 "std in the ModelCard."
+            )
+
+    def check_logits(self, logits: Any, x: Tensor) -> None:
+        """Raise UsageError unless ``logits`` are [B, K] for the images ``x`` and the card's K."""
+        name, shape = self.card.name, tuple(getattr(logits, "shape", ()))
+        if len(shape) != 2 or shape[0] != len(x):
+            seen = list(shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise UsageError(
+                f"model '{name}': network returns {seen} for {len(x)} images, and logits are "
+                f"[{len(x)}, {self.card.num_classes}]: mend the network, or readout()."
+            )
+        if shape[1] != self.card.num_classes:
+            raise UsageError(
+                f"model '{name}': network returns {shape[1]} logits, the card says "
+                f"{self.card.num_classes}: mend the last layer, or num_classes in the ModelCard."
             )
 
     def forward_trace(self, x: Tensor, units: Collection[str] | None = None) -> Trace:
@@ -206,7 +242,7 @@ class ModelAdapter(nn.Module, ABC):
     @property
     def surrogate(self) -> str:
         """How spikes are differentiated, for example ``sigmoid(alpha=4)``."""
-        found = {describe_surrogate(m.surrogate_function) for m in self.spiking_units().values()}
+        found = {surrogate_of(unit) for unit in self.spiking_units().values()}
         return ", ".join(sorted(found)) or "none"
 
 
@@ -233,13 +269,6 @@ def _batch_first(values: list[Tensor], steps: int, batch: int, mode: str | None)
     return [turned(value) for value in values]
 
 
-def describe_surrogate(function: Any) -> str:
-    """Name and sharpness of a surrogate function."""
-    alpha = getattr(function, "alpha", None)
-    name = type(function).__name__.lower()
-    return name if alpha is None else f"{name}(alpha={float(alpha):g})"
-
-
 def load_model(
     name: str,
     weights: str | None = None,
@@ -257,28 +286,51 @@ def load_model(
         model_args: constructor arguments that overrule the card's ``config``.
 
     Raises:
-        UsageError: unknown model or argument, or weights that do not fit.
+        UsageError: unknown model or argument, a network that cannot be built, or weights that do
+            not fit or are not finite.
     """
-    from robustbench_snn.catalogue import MODELS, load_plugin
-    from robustbench_snn.registry import import_target
-    from robustbench_snn.weights import load_weights
+    from robustbench_snn.catalogue import load_plugin, model_card
+    from robustbench_snn.weights import check_finite, load_weights
 
     for path in plugins:
         load_plugin(path)
-    entry = MODELS.get(name)
-    card = entry.card
+    card = model_card(name)
     if model_args:
         card = replace(card, config={**card.config, **model_args})
-    kind = import_target(entry.adapter) if isinstance(entry.adapter, str) else entry.adapter
-    try:
-        model: ModelAdapter = kind(card)
-    except TypeError as error:
-        if not model_args:
-            raise
-        raise UsageError(
-            f"model '{name}' cannot be built with {dict(model_args)} ({error}): its card sets "
-            f"{', '.join(sorted(entry.card.config))}."
-        ) from error
+    model = construct(name, card)
     load_weights(model, weights)
+    check_finite(model)
     model.unlock(False)
     return model.to(device)
+
+
+def construct(name: str, card: ModelCard) -> ModelAdapter:
+    """The registered model ``name`` as ``card`` describes it, with the weights of ``build``.
+
+    Raises:
+        UsageError: a plugin's class fails, or the network takes no such arguments.
+    """
+    from robustbench_snn.catalogue import MODELS, own_line
+    from robustbench_snn.registry import import_target, origin
+
+    entry = MODELS.get(name)
+    own = isinstance(entry.adapter, str)
+    kind = import_target(entry.adapter) if own else entry.adapter
+    changed = {k: v for k, v in card.config.items() if entry.card.config.get(k) != v}
+    try:
+        model: ModelAdapter = kind(card)
+    except UsageError:
+        raise
+    except Exception as error:
+        if changed:
+            raise UsageError(
+                f"model '{name}' cannot be built with {changed} ({error}): its card sets "
+                f"{', '.join(sorted(entry.card.config))}."
+            ) from error
+        if own:
+            raise
+        where = own_line(error, origin(kind))
+        raise UsageError(
+            f"model '{name}' cannot be built: {where}{type(error).__name__}: {error}."
+        ) from error
+    return model

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any, Literal
+
+from robustbench_snn.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -13,8 +17,10 @@ class Checkpoint:
     """Where weights come from.
 
     Attributes:
-        source: ``package:FILE`` (shipped), ``file:PATH`` or ``hub:OWNER/REPO/FILE@REVISION``.
-        sha256: expected hash of the file as lower-case hex; None accepts any file.
+        source: ``package:FILE`` (shipped), ``file:PATH``, ``hub:OWNER/REPO/FILE@REVISION``, or
+            ``build:WHENCE`` where ``build()`` itself loads them, from whence you say.
+        sha256: expected hash of the file (of all tensors, with ``build:``) as lower-case hex; None
+            accepts any.
         megabytes: about how much is fetched on first use, in 10^6 bytes.
     """
 
@@ -42,6 +48,17 @@ class Preprocess:
     crop: int | None = None
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
 
+    def __post_init__(self) -> None:
+        """Raise UsageError on a size or a filter that cannot be."""
+        for name, side in (("resize", self.resize), ("crop", self.crop)):
+            if side is not None and not _is_count(side):
+                raise UsageError(f"Preprocess: {name} is {side!r}, but must be pixels or None.")
+        if self.interpolation not in ("bicubic", "bilinear"):
+            raise UsageError(
+                f"Preprocess: interpolation is {self.interpolation!r}, but must be 'bicubic' or "
+                "'bilinear'."
+            )
+
 
 @dataclass(frozen=True)
 class Reported:
@@ -56,6 +73,15 @@ class Reported:
     accuracy: float
     n: int
     source: str
+
+    def __post_init__(self) -> None:
+        """Raise UsageError on an accuracy in per cent, or on no images."""
+        if not (isinstance(self.accuracy, Real) and 0 <= self.accuracy <= 1):
+            raise UsageError(
+                f"Reported: accuracy is {self.accuracy!r}, but must be a fraction in [0, 1]."
+            )
+        if not _is_count(self.n):
+            raise UsageError(f"Reported: n is {self.n!r}, but must be a number of images.")
 
 
 @dataclass(frozen=True)
@@ -101,6 +127,60 @@ class ModelCard:
     trained_eps: float = 0.0
     note: str = ""
 
+    def __post_init__(self) -> None:
+        """Raise UsageError on a value that cannot be, before it becomes a number."""
+        for name, wrong in _mistakes(self):
+            value = getattr(self, name)
+            raise UsageError(f"card of '{self.name}': {name} is {value!r}, but {wrong}.")
+
     def config_json(self) -> str:
         """The constructor arguments as canonical JSON (sorted keys, no spaces)."""
         return json.dumps(dict(self.config), sort_keys=True, separators=(",", ":"))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _are_numbers(values: object) -> bool:
+    return isinstance(values, tuple | list) and all(
+        isinstance(v, Real) and math.isfinite(v) for v in values
+    )
+
+
+def _mistakes(card: ModelCard) -> Iterator[tuple[str, str]]:
+    """(field, what it must be) for every field of ``card`` that cannot be as it is."""
+    for name in ("name", "dataset"):
+        if not _is_text(getattr(card, name)):
+            yield name, "must be a text"
+    if not card.name.strip(". ") or {"/", "\\"} & set(card.name) or not card.name.isprintable():
+        yield "name", "must be usable as the name of a folder"
+    for name in ("num_classes", "time_steps"):
+        if not _is_count(getattr(card, name)):
+            yield name, "must be a whole number of at least 1"
+    shape = card.input_shape
+    if not isinstance(shape, tuple | list) or len(shape) not in (3, 4):
+        yield "input_shape", "must be (C, H, W), or (T, C, H, W) for events"
+        return
+    if not all(map(_is_count, shape)):
+        yield "input_shape", "must hold whole numbers of at least 1"
+    for name in ("mean", "std"):
+        values = getattr(card, name)
+        if not _are_numbers(values):
+            yield name, "must be a tuple of numbers, one for each channel"
+        elif len(values) not in (0, shape[-3]) or len(values) != len(card.mean):
+            yield name, f"must have one number for each of {shape[-3]} channels, as mean and std do"
+    if _are_numbers(card.std) and any(value <= 0 for value in card.std):
+        yield "std", "must be above 0, because images are divided by it"
+    if card.max_value is not None and not (
+        isinstance(card.max_value, Real) and 0 < card.max_value < math.inf
+    ):
+        yield "max_value", "must be above 0, or None for inputs without a bound"
+    elif _are_numbers(card.mean) and any(
+        not 0 <= value <= (card.max_value or math.inf) for value in card.mean
+    ):
+        yield "mean", "must lie within the range of images, which is [0, 1] (divide by 255)"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import inspect
 import json
+import logging
 import multiprocessing
 import re
 import sys
+import traceback
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from importlib.resources import files
@@ -16,7 +19,7 @@ from typing import Any
 
 from robustbench_snn.card import Checkpoint, ModelCard, Preprocess, Reported
 from robustbench_snn.errors import UsageError
-from robustbench_snn.registry import Registry
+from robustbench_snn.registry import Registry, import_target
 from robustbench_snn.source_code import foreign_source_sha256, note_brought_in
 
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -71,6 +74,13 @@ def is_foreign(name: str) -> bool:
     return str(home).partition(".")[0] != __name__.partition(".")[0]
 
 
+def encodes_at_random(name: str) -> bool:
+    """Whether the adapter class of a registered model says that its encoder draws at random."""
+    adapter = MODELS.get(name).adapter
+    kind = import_target(adapter) if isinstance(adapter, str) else adapter
+    return bool(getattr(kind, "stochastic", False))
+
+
 def register(card: ModelCard, adapter: Any) -> None:
     """Make ``card.name`` known; a shipped checkpoint of that name becomes its default weights.
 
@@ -119,31 +129,65 @@ def load_plugin(path: str) -> list[str]:
         The names it added.
 
     Raises:
-        UsageError: the file is missing, raises on import, or defines no adapter with a card.
+        UsageError: the file is missing, raises on import, defines no adapter with a card or one
+            without ``build``, or names a model that there is already.
     """
     file = Path(path)
     if not file.is_file():
         raise UsageError(f"plugin '{path}' was asked for, but there is no such file.")
     name = "robustbench_snn_plugin_" + hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
     module = sys.modules.get(name) or _import_plugin(name, file)
+    found = _adapters(path, module)
+    for value in found:
+        try:
+            register(value.card, value)
+        except UsageError as error:
+            raise UsageError(f"plugin '{path}': {error}") from None
+    return [value.card.name for value in found]
+
+
+def _adapters(path: str, module: Any) -> list[Any]:
+    """The adapter classes of a plugin, one for each card."""
     from robustbench_snn.adapter import ModelAdapter
 
-    found = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, ModelAdapter)
-        and isinstance(vars(value).get("card"), ModelCard)
-    ]
+    classes = dict.fromkeys(value for value in vars(module).values() if isinstance(value, type))
+    found: dict[str, Any] = {}
+    for kind in classes:
+        card = getattr(kind, "card", None)
+        if not issubclass(kind, ModelAdapter) or not isinstance(card, ModelCard):
+            continue
+        name = card.name
+        # A base class may leave build() to the class that inherits its card.
+        if name not in found or inspect.isabstract(found[name]):
+            found[name] = kind
+        elif not inspect.isabstract(kind):
+            raise UsageError(
+                f"plugin '{path}': '{kind.__name__}' names its model '{name}', but that name is "
+                f"already registered by '{found[name].__name__}': give it a card of its own."
+            )
     if not found:
         raise UsageError(
             f"plugin '{path}' defines no subclass of ModelAdapter with a 'card': add one class "
             "with card = ModelCard(...) and build()."
         )
-    for value in found:
-        if value.card.name not in MODELS.names():
-            register(value.card, value)
-    return [value.card.name for value in found]
+    for kind in found.values():
+        if inspect.isabstract(kind):
+            lacking = ", ".join(f"{method}()" for method in sorted(kind.__abstractmethods__))
+            raise UsageError(
+                f"plugin '{path}': class '{kind.__name__}' has no {lacking}: add "
+                "build(self), which returns the network."
+            )
+    return list(found.values())
+
+
+def own_line(error: BaseException, file: str | Path) -> str:
+    """Where in ``file`` an exception came from: ``file.py, line 12 (x = y), ``; or nothing."""
+    place = Path(file).resolve()
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        frames.append(traceback.FrameSummary(error.filename, error.lineno, "", lookup_line=True))
+    mine = [frame for frame in frames if Path(frame.filename).resolve() == place]
+    return f"{place.name}, line {mine[-1].lineno} ({mine[-1].line}): " if mine else ""
 
 
 def _import_plugin(name: str, file: Path) -> Any:
@@ -164,16 +208,20 @@ def _import_file(name: str, file: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
+        import torch  # noqa: F401 - sets up its loggers, as the file itself would
+
+        # Layers of spikingjelly report a GPU compiler as absent, which nothing here needs.
+        logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
         spec.loader.exec_module(module)
-    except UsageError:
-        raise
     except BaseException as error:
         del sys.modules[name]
         if isinstance(error, KeyboardInterrupt):
             raise
+        if isinstance(error, UsageError):
+            raise UsageError(f"plugin '{file}': {error}") from error
         raise UsageError(
-            f"plugin '{file}' failed while it was imported ({type(error).__name__}: {error}): "
-            "run it with python alone to see where."
+            f"plugin '{file}' failed while it was imported: {own_line(error, file)}"
+            f"{type(error).__name__}: {error}."
         ) from error
     return module
 

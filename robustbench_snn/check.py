@@ -27,6 +27,13 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--n", type=int, default=64, help="images to check on (default: 64)")
     found.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     found.add_argument("--plugin", action="append", default=[], help="file that adds models")
+    found.add_argument(
+        "--model-arg",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="constructor argument that replaces the card's; repeatable",
+    )
     return found
 
 
@@ -58,9 +65,12 @@ def check_golden(paths: list[Path], device: str = "auto") -> int:
 def check_models(args: argparse.Namespace) -> int:
     """Run every conformance check on every model asked for; a line each."""
     from robustbench_snn.adapter import load_model
-    from robustbench_snn.catalogue import MODELS, load_plugin, model_card
+    from robustbench_snn.attacks.values import parse_free
+    from robustbench_snn.catalogue import MODELS, load_plugin, model_card, own_line
     from robustbench_snn.conformance import conformance
     from robustbench_snn.loading import resolve_device
+    from robustbench_snn.options import pair
+    from robustbench_snn.registry import origin
 
     if args.n < 1:
         raise UsageError(f"--n {args.n} leaves nothing to check: give at least 1.")
@@ -71,14 +81,24 @@ def check_models(args: argparse.Namespace) -> int:
         names = added or [c.name for c in cards if c.checkpoint and not c.checkpoint.fetched]
     if args.weights and len(names) != 1:
         raise UsageError(f"--weights fits one model, but {len(names)} are named: name one.")
+    arguments = {key: parse_free(v) for key, v in (pair(t, "--model-arg") for t in args.model_arg)}
     failed = 0
     for name in names:
-        model = load_model(name, args.weights, str(resolve_device(args.device)))
+        model = load_model(
+            name, args.weights, str(resolve_device(args.device)), model_args=arguments
+        )
         x, y, what = samples(model, args)
-        findings = conformance(model, x, y)
+        try:
+            findings = conformance(model, x, y)
+        except UsageError:
+            raise
+        except Exception as error:
+            where = own_line(error, origin(type(model)))
+            print(f"{name}: cannot answer: {where}{type(error).__name__}: {error}: FAIL")
+            failed += 1
+            continue
         for finding in findings:
-            verdict = "PASS" if finding.passed else "FAIL"
-            print(f"{name}: {finding.name}: {finding.detail}: {verdict}", flush=True)
+            print(f"{name}: {finding.name}: {finding.detail}: {finding.verdict}", flush=True)
             failed += not finding.passed
         state = "untrained" if model.weights_sha256 == "untrained" else model.weights_sha256[:12]
         print(f"{name}: {len(findings)} checks on {len(y)} {what}, weights {state}")

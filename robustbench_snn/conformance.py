@@ -7,35 +7,101 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from spikingjelly.activation_based import surrogate
 from torch import Tensor
 
 from robustbench_snn.adapter import ModelAdapter
 from robustbench_snn.attacks import build, make_spec
 from robustbench_snn.attacks.losses import LOSSES, margin, wrong
 from robustbench_snn.card import Checkpoint
-from robustbench_snn.errors import PreflightRefused
+from robustbench_snn.errors import PreflightRefused, UsageError
+from robustbench_snn.estimators.install import not_applicable, spiking_units
+from robustbench_snn.estimators.libraries import spike_emitters
 from robustbench_snn.metrics import wilson
 
 BATCH_TOLERANCE = 1e-5
 AGREEMENT_LEVEL = 0.999
 ZERO_GRADIENT_SHARE = 0.05
-LIKELY = (
-    "Likely causes: state not reset, wrong mean and std, wrong crop, other class order, a "
-    "checkpoint of another variant (other data set, time steps or switches), or an accuracy "
-    "measured with the batch leak (ssa_proj_lif=official)."
-)
-SATURATED = "cross-entropy is saturated by logits far apart"
+_MIXES = "an image's answer depends on its batch mates: mend axes, batch norm in train mode, state"
+_ALIVE = "answers depend on the image"
 _RANDOM = "not asked: the encoder is declared stochastic"
+_SWAPPED = "atan:alpha=2"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One check: what it is called, whether it held, and what was measured."""
+    """One check: what it is called, whether it held, and what was measured.
+
+    Attributes:
+        name: of the check.
+        passed: whether it held; warnings hold.
+        detail: what was measured.
+        remedy: why it usually fails and what to do; shown where it did not hold, or warns.
+        warning: whether a reader must be told although it held.
+    """
 
     name: str
     passed: bool
     detail: str
+    remedy: str = ""
+    warning: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """``PASS``, ``WARN`` or ``FAIL``, the last two with the remedy."""
+        word = "FAIL" if not self.passed else "WARN" if self.warning else "PASS"
+        return word if word == "PASS" or not self.remedy else f"{word} ({self.remedy})"
+
+
+def answers(model: ModelAdapter, x: Tensor) -> list[Finding]:
+    """What one forward pass shows; a network without finite [B, K] answers is asked no more."""
+    name = "one logit per class"
+    try:
+        with torch.no_grad():
+            logits = model(x)
+        model.check_logits(logits, x)
+    except UsageError as error:
+        return [Finding(name, False, str(error).rstrip("."))]
+    broken = int((~logits.isfinite()).any(dim=1).sum())
+    if broken:
+        remedy = "look for a division by zero, or for weights of another network"
+        detail = f"{broken} of {len(x)} images get logits that are not finite"
+        return [Finding(name, False, detail, remedy)]
+    first = Finding(name, True, f"{logits.shape[1]} logits, as the card says")
+    return [first, answers_differ(logits, x), logits_not_rates(logits, model.time_steps)]
+
+
+def answers_differ(logits: Tensor, x: Tensor) -> Finding:
+    """Different images get different logits: a network that is silent answers all alike."""
+    if len(x) < 2 or bool((x == x[:1]).all()):
+        return Finding(_ALIVE, True, "not asked: needs two different images")
+    gap = float((logits - logits[:1]).abs().max())
+    detail = f"largest logit difference between images {gap:.1e}"
+    remedy = "no spike reaches the last layer: give weights, or mend thresholds and normalisation"
+    return Finding(_ALIVE, gap > 0, detail, remedy)
+
+
+def logits_not_rates(logits: Tensor, steps: int) -> Finding:
+    """A warning where outputs look like probabilities or like firing rates over ``steps``.
+
+    Cross-entropy takes them for logits: its gradient then vanishes, or takes few values, and
+    attacks that follow it are weak. AutoAttack warns of probabilities too.
+    """
+    name, kind, remedy = "outputs are logits", "", ""
+    logits = logits.double()
+    within = bool(((logits >= -1e-6) & (logits <= 1 + 1e-6)).all())
+    counts = logits * steps if within else logits
+    spikes = bool(((counts >= -1e-4) & (counts <= steps + 1e-4)).all()) and bool(
+        ((counts - counts.round()).abs() < 1e-4).all()
+    )
+    if within and bool(((logits.sum(dim=1) - 1).abs() < 1e-4).all()):
+        kind = "probabilities: every row lies in [0, 1] and sums to 1"
+        remedy = "leave the softmax out of the network, as cross-entropy applies its own"
+    elif spikes and bool((logits != logits[0, 0]).any()):
+        kind = f"firing rates: every value is a number of spikes out of {steps}"
+        remedy = "read out a membrane or a linear layer, or attack with several estimators"
+    if kind:
+        return Finding(name, True, f"they look like {kind}", remedy, warning=True)
+    return Finding(name, True, "neither probabilities nor firing rates")
 
 
 def repeatable(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
@@ -43,7 +109,8 @@ def repeatable(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
     if model.stochastic:
         return Finding("two calls equal", True, _RANDOM)
     gap = float((model(x) - model(x)).detach().abs().max())
-    return Finding("two calls equal", gap == 0, f"max logit difference {gap:.1e}")
+    remedy = "reset every neuron in each forward pass, or set stochastic = True if it draws"
+    return Finding("two calls equal", gap == 0, f"max logit difference {gap:.1e}", remedy)
 
 
 def batch_independent(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
@@ -61,9 +128,10 @@ def batch_independent(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
     try:
         wide, same = batch_gap(copy.deepcopy(model).double(), x[:16].double())
     except RuntimeError:
-        return Finding(name, False, f"max logit difference {gap:.1e}; it does not run in float64")
+        detail = f"max logit difference {gap:.1e}; it does not run in float64"
+        return Finding(name, False, detail, _MIXES)
     detail = f"max logit difference {gap:.1e} in float32, {wide:.1e} in float64"
-    return Finding(name, wide <= BATCH_TOLERANCE and same, detail)
+    return Finding(name, wide <= BATCH_TOLERANCE and same, detail, _MIXES)
 
 
 @torch.no_grad()
@@ -77,14 +145,20 @@ def batch_gap(model: torch.nn.Module, x: Tensor) -> tuple[float, bool]:
 
 
 def stays_in_eval(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
-    """``train()`` does not leave eval mode and forward passes do not move batch-norm statistics."""
-    before = {k: v.clone() for k, v in model.net.named_buffers()}
+    """``train()`` does not leave eval mode and forward passes do not move batch-norm statistics.
+
+    Buffers of spiking units are membranes, whose reset is ``repeatable``'s business.
+    """
+    state = tuple(f"{name}." for name in (*model.spiking_units(), *spike_emitters(model.net)))
+    before = {k: v.clone() for k, v in model.net.named_buffers() if not k.startswith(state)}
     model.train()
     input_gradient(model, x[:4], y[:4])
     training = [name for name, module in model.named_modules() if module.training]
     moved = [k for k, v in model.net.named_buffers() if k in before and not v.equal(before[k])]
-    detail = f"{len(training)} modules in train mode, {len(moved)} buffers moved"
-    return Finding("stays in eval mode", not (training or moved), detail)
+    named = f" ({', '.join(moved[:3])})" if moved else ""
+    detail = f"{len(training)} modules in train mode, {len(moved)} buffers moved{named}"
+    remedy = "keep eval mode; name units that keep their membrane in a buffer in spiking_units()"
+    return Finding("stays in eval mode", not (training or moved), detail, remedy)
 
 
 def zero_budget(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
@@ -95,7 +169,9 @@ def zero_budget(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
     (attacked,) = build("pgd", 0).perturb(model, x, y, ids, specs)
     moved = float((attacked - x).abs().max())
     same = bool((model(attacked).argmax(1) == model(x).argmax(1)).all())
-    return Finding("eps = 0 is clean", moved == 0 and same, f"largest change {moved:.1e}")
+    remedy = "the network answers the same images differently: see 'two calls equal'"
+    detail = f"largest change {moved:.1e}, {'the same' if same else 'other'} predictions"
+    return Finding("eps = 0 is clean", moved == 0 and same, detail, remedy)
 
 
 def gradient_alive(model: ModelAdapter, x: Tensor, y: Tensor, loss: str = "ce") -> Finding:
@@ -111,17 +187,19 @@ def gradient_alive(model: ModelAdapter, x: Tensor, y: Tensor, loss: str = "ce") 
     dead = _without_gradient(gradient)
     zeros = float((gradient == 0).float().mean())
     detail = f"{dead:.1%} of samples without gradient, {zeros:.1%} of pixels exactly zero"
-    passed = dead <= ZERO_GRADIENT_SHARE
-    if not passed and loss == "ce":
+    if dead <= ZERO_GRADIENT_SHARE:
+        return Finding(name, True, detail)
+    remedy = "give every spike a surrogate, and detach nothing between image and logits"
+    if loss == "ce":
         rest = _without_gradient(input_gradient(model, x, y, "margin"))
         if rest <= ZERO_GRADIENT_SHARE:
             gap = float(margin(model(x), y).abs().median())
-            detail += (
-                f": {SATURATED} (median margin {gap:.0f}), which says nothing of robustness; use "
-                "apgd or pgd-worst with --loss dlr or margin, or square, or divide the logits by a "
-                "constant in readout()"
+            detail += f": cross-entropy is saturated by logits far apart (median margin {gap:.0f})"
+            remedy = (
+                "this says nothing of robustness; use apgd or pgd-worst with --loss dlr or margin, "
+                "or square, or divide the logits by a constant in readout()"
             )
-    return Finding(name, passed, detail)
+    return Finding(name, False, detail, remedy)
 
 
 def _without_gradient(gradient: Tensor) -> float:
@@ -129,22 +207,20 @@ def _without_gradient(gradient: Tensor) -> float:
 
 
 def surrogate_swap(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
-    """Another surrogate changes no logit bit, and every spiking unit takes it."""
-    units = model.spiking_units()
-    if model.stochastic:
-        return Finding("surrogate swap leaves logits", bool(units), _RANDOM)
-    before = model(x[:4])
-    saved = {name: unit.surrogate_function for name, unit in units.items()}
-    try:
-        for unit in units.values():
-            unit.surrogate_function = surrogate.ATan(alpha=2.0)
-        after = model(x[:4])
-    finally:
-        for name, unit in units.items():
-            unit.surrogate_function = saved[name]
-    gap = float((before - after).abs().max())
-    detail = f"{len(units)} spiking units, max logit difference {gap:.1e}"
-    return Finding("surrogate swap leaves logits", gap == 0 and bool(units), detail)
+    """Another surrogate changes no logit bit, and every spiking unit takes it.
+
+    Not asked of networks without spikes, which serve as controls, nor where a library leaves no
+    place for another surrogate.
+    """
+    name = "surrogate swap leaves logits"
+    units = spiking_units(model)
+    if not units and not spike_emitters(model.net):
+        return Finding(name, True, "not asked: no spiking units, so this is a non-spiking control")
+    reason = not_applicable(model, _SWAPPED, x[:4])
+    if "leave no place" in reason:
+        return Finding(name, True, f"not asked: {reason}")
+    detail = f"{len(units)} spiking units take {_SWAPPED}"
+    return Finding(name, not reason, reason or detail, "name every neuron in spiking_units()")
 
 
 def clean_accuracy(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
@@ -167,6 +243,7 @@ def clean_accuracy(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
         passed,
         f"{correct / len(y):.1%} of {len(y)} [{low:.1%}, {high:.1%}], "
         f"reported {reported.accuracy:.1%} of {reported.n}",
+        "wrong mean and std, wrong crop, other class order, or another checkpoint",
     )
 
 
@@ -196,8 +273,12 @@ def input_gradient(model: ModelAdapter, x: Tensor, y: Tensor, loss: str = "ce") 
 
 
 def conformance(model: ModelAdapter, x: Tensor, y: Tensor) -> list[Finding]:
-    """Run every check on samples ``x`` [B, ...] in [0, 1] with labels ``y`` [B]."""
-    return [check(model, x, y) for check in CHECKS]
+    """Run every check on samples ``x`` [B, ...] in [0, 1] with labels ``y`` [B].
+
+    Without one finite logit for each class no other check is asked.
+    """
+    found = answers(model, x)
+    return [*found, *(check(model, x, y) for check in CHECKS if found[0].passed)]
 
 
 def preflight(
@@ -206,7 +287,7 @@ def preflight(
     y: Tensor,
     compare: bool = True,
     losses: Sequence[str] = ("ce",),
-) -> None:
+) -> list[str]:
     """The fast part of ``conformance`` before a run.
 
     Args:
@@ -215,15 +296,25 @@ def preflight(
         compare: whether they come from the split that ``card.reported`` speaks of.
         losses: whose gradients the run follows (``attacks.specs.climbed``); all must be alive.
 
+    Returns:
+        A sentence on everything a reader must know although nothing failed.
+
     Raises:
         PreflightRefused: with what failed and the likely causes.
     """
-    checks = [check for check in FAST_CHECKS if compare or check is not clean_accuracy]
-    findings = [check(model, x, y) for check in checks]
-    findings += [gradient_alive(model, x, y, loss) for loss in losses]
-    failed = [f"{f.name}: {f.detail}" for f in findings if not f.passed]
+    name = model.card.name
+    findings = answers(model, x)
+    if findings[0].passed:
+        checks = [check for check in FAST_CHECKS if compare or check is not clean_accuracy]
+        findings += [check(model, x, y) for check in checks]
+        findings += [gradient_alive(model, x, y, loss) for loss in losses]
+    if model.weights_sha256 == "untrained":
+        # Deep networks are often silent before training, and no number of them is a result.
+        findings = [f for f in findings if f.name != _ALIVE]
+    failed = [f for f in findings if not f.passed]
     if failed:
-        raise PreflightRefused(
-            f"model '{model.card.name}' is refused before any attack: {'; '.join(failed)}."
-            + ("" if all(SATURATED in text for text in failed) else f" {LIKELY}")
-        )
+        reasons = "; ".join(f"{f.name}: {f.detail}" for f in failed)
+        remedies = "; ".join(dict.fromkeys(f.remedy for f in failed if f.remedy))
+        likely = f" Likely causes: {remedies}." if remedies else ""
+        raise PreflightRefused(f"model '{name}' is refused before any attack: {reasons}.{likely}")
+    return [f"model '{name}': {f.name}: {f.detail}; {f.remedy}." for f in findings if f.warning]

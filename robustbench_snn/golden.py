@@ -24,6 +24,7 @@ from robustbench_snn.golden_passes import (
 from robustbench_snn.models.qkformer import ProjLif, QKFormer
 from robustbench_snn.models.spike_driven_transformer import SpikeDrivenTransformer
 from robustbench_snn.models.spiliformer import SpiLiFormer
+from robustbench_snn.weights import refuse_page, torch_content
 
 LOGIT_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-2
@@ -60,9 +61,10 @@ def read_golden(path: Path) -> dict[str, Any]:
     """A golden file's content, in our names; raises UsageError when it is none."""
     if not path.is_file():
         raise UsageError(f"golden file '{path}' was asked for, but there is no such file.")
+    refuse_page(path, "golden file")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        content = torch_content(path)
+    except (pickle.UnpicklingError, ValueError) as error:
         raise UsageError(f"'{path}' is no golden file (tensors, numbers and text only).") from error
     missing = [key for key in _NEEDED if not isinstance(content, dict) or key not in content]
     if missing:

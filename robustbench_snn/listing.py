@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from robustbench_snn.attack_spec import format_param
 from robustbench_snn.attacks.specs import ATTACKS, attack_type
 from robustbench_snn.card import Checkpoint, ModelCard
 from robustbench_snn.catalogue import MODELS, model_card
 from robustbench_snn.data import DATASETS
 from robustbench_snn.estimators import ESTIMATORS, estimator_name
-from robustbench_snn.report.tables import to_markdown
+from robustbench_snn.report.tables import folded, to_markdown
 from robustbench_snn.suites.spec import BUILT_IN, read_suite
+
+WIDTH = 100
 
 
 def listing() -> str:
     """All models, data sets, attacks, suites and gradient estimators, one table each."""
-    attacks = [{"attack": "clean", "options": "", "what": "clean accuracy alone"}]
-    attacks += [
-        {"attack": name, "options": _options(name), "what": attack_type(name).summary}
-        for name in ATTACKS.names()
-    ]
-    attacks.append(
-        {
-            "attack": "torchattacks:NAME",
-            "options": "--attack-arg KEY=VALUE",
-            "what": "any attack of the torchattacks package",
-        }
-    )
+    attacks = [{"attack": "clean", "what": "clean accuracy alone"}]
+    attacks += [{"attack": n, "what": attack_type(n).summary} for n in ATTACKS.names()]
+    bridge = "any attack of the torchattacks package, options with --attack-arg KEY=VALUE"
+    attacks.append({"attack": "torchattacks:NAME", "what": bridge})
     data = [
         {
             "data set": card.name,
@@ -45,19 +41,30 @@ def listing() -> str:
         [
             to_markdown(models, ["model", "data set", "input", "T", "weights", "clean %"]),
             *_origins(),
-            to_markdown(data, ["data set", "classes", "splits", "what"]),
-            to_markdown(attacks, ["attack", "options", "what"]),
-            to_markdown(suites, ["suite", "what"]),
-            to_markdown(estimators, ["estimator", "what"]),
+            folded(data, ["data set", "classes", "splits", "what"]),
+            folded(attacks, ["attack", "what"]),
+            "".join(map(_options, ATTACKS.names())),
+            folded(suites, ["suite", "what"]),
+            folded(estimators, ["estimator", "what"]),
         ]
     )
 
 
 def _options(name: str) -> str:
-    return " ".join(
-        f"{option.flag} {format_param(option.name, option.default)}"
+    """``- pgd: --eps 8/255 --steps 10``, in lines of at most ``WIDTH`` columns."""
+    options = [
+        # A flag and its value stay on one line.
+        f"{option.flag}\N{NO-BREAK SPACE}{format_param(option.name, option.default)}"
         for option in attack_type(name).options()
+    ]
+    lines = textwrap.wrap(
+        f"- {name}: {' '.join(options)}",
+        WIDTH,
+        subsequent_indent="  ",
+        break_on_hyphens=False,
+        break_long_words=False,
     )
+    return "\n".join(lines).replace("\N{NO-BREAK SPACE}", " ") + "\n"
 
 
 def _origins() -> list[str]:

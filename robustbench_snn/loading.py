@@ -16,7 +16,7 @@ from robustbench_snn.data.base import ImageDataset
 from robustbench_snn.errors import UsageError
 from robustbench_snn.plan import ModelIdentity
 from robustbench_snn.source_code import foreign_source_sha256, own_roots
-from robustbench_snn.weights import state_sha256
+from robustbench_snn.weights import weights_identity
 
 
 def resolve_device(text: str) -> torch.device:
@@ -107,7 +107,7 @@ def identify(model: ModelAdapter, images: Tensor | None = None) -> ModelIdentity
     return ModelIdentity(
         name=model.card.name,
         config=model.config_json,
-        weights_sha256=state_sha256(model),
+        weights_sha256=weights_identity(model),
         source_sha256=source,
         surrogate=model.surrogate,
         ssa_proj_lif=layer,

@@ -151,3 +151,9 @@ def joined(parts: list[Measured]) -> Measured:
         np.concatenate([part.within for part in parts]),
         np.concatenate([part.in_range for part in parts]),
     )
+
+
+def unchanged(scores: Scores, n: int) -> Measured:
+    """What clean images give when they count as attacked by nothing: ``n`` of them."""
+    everywhere = np.ones(n, dtype=np.bool_)
+    return Measured(scores, np.zeros(n, dtype=np.float32), everywhere, everywhere)

@@ -43,17 +43,31 @@ def _give_back() -> None:
         trim(0)
 
 
+def _status(key: str) -> int | None:
+    """A size of this process in bytes, as the kernel states it; None where it does not."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    found = next((line for line in lines if line.startswith(key)), None)
+    return None if found is None else int(found.split()[1]) * 1024
+
+
+def process_now() -> int | None:
+    """Resident size of this process, bytes; None if nothing tells."""
+    return _status("VmRSS:")
+
+
 def process_peak() -> int:
     """Largest resident size of this process so far, bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # getrusage would count what the parent held when it started this process.
-        lines = status.read_text().splitlines()
-        peak = next((line for line in lines if line.startswith("VmHWM:")), None)
-        if peak is not None:
-            return int(peak.split()[1]) * 1024
+    # getrusage would count what the parent held when it started this process.
+    if (peak := _status("VmHWM:")) is not None:
+        return peak
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def held_bytes(device: torch.device) -> int | None:
+    """Bytes in use now: on the GPU, or of the process; None if nothing tells."""
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else process_now()
 
 
 def bytes_used(compute: Callable[[], object], device: torch.device) -> int | None:

@@ -85,6 +85,11 @@ def merge(out: Path, folders: Sequence[Path]) -> tuple[Counter[str], list[str]]:
                 continue
             (failed.add if done == "failed" else failed.discard)(place)
             counts[done] += done != "failed"
+    if not counts:
+        raise UsageError(
+            f"no results file lies below {', '.join(map(str, folders))}: name folders that "
+            "`run --out` wrote."
+        )
     counts["failed"] = len(failed)
     return counts, notes
 

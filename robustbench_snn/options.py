@@ -228,7 +228,7 @@ def _how(group: Any) -> None:
 def _show(group: Any) -> None:
     group.add_argument("--list", action="store_true", help="name models, data sets and attacks")
     group.add_argument(
-        "--plan", action="store_true", help="shards, gradients, hours and memory the run will take"
+        "--plan", action="store_true", help="shards, gradients, time and memory the run will take"
     )
     group.add_argument(
         "--print-config", action="store_true", help="print the run as TOML, a valid --preset"
@@ -295,7 +295,7 @@ def _overrule(settings: dict[str, Any], found: argparse.Namespace) -> dict[str, 
         given = getattr(found, key)
         if given is not None or key in settings:
             settings[key] = _count(key, given if given is not None else settings[key])
-    arguments = dict(_pair(text, "--model-arg") for text in found.model_arg or ())
+    arguments = dict(pair(text, "--model-arg") for text in found.model_arg or ())
     settings["model_args"] = {**settings.get("model_args", {}), **arguments}
     settings["attack"] = _with_options(settings["attack"], found)
     return settings
@@ -311,7 +311,8 @@ def _count(key: str, given: str | int) -> int:
     return int(value)
 
 
-def _pair(text: str, flag: str) -> tuple[str, str]:
+def pair(text: str, flag: str) -> tuple[str, str]:
+    """``KEY=VALUE`` as (key, value); raises UsageError on anything else."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UsageError(f"{flag} '{text}' is not of the form KEY=VALUE.")
@@ -327,7 +328,7 @@ def _with_options(tables: list[AttackTable], found: argparse.Namespace) -> list[
     }
     given |= {
         key.replace("-", "_"): [value]
-        for key, value in (_pair(text, "--attack-arg") for text in found.attack_arg or ())
+        for key, value in (pair(text, "--attack-arg") for text in found.attack_arg or ())
     }
     known = [_option_names(name) for name, _ in tables]
     for key, values in given.items():

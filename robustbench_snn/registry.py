@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import importlib
+import sys
 from typing import Any, Generic, TypeVar, cast
 
 from robustbench_snn.errors import UsageError
@@ -26,6 +27,15 @@ def did_you_mean(name: str, known: list[str]) -> str:
     return "known: " + ", ".join(known)
 
 
+def origin(target: object) -> str:
+    """Where a registered object was made: its file, or the module a text names."""
+    made = getattr(target, "adapter", None) or getattr(target, "impl", None) or target
+    if isinstance(made, str):
+        return made.partition(":")[0]
+    module = sys.modules.get(getattr(made, "__module__", ""))
+    return getattr(module, "__file__", None) or type(made).__name__
+
+
 class Registry(Generic[T]):
     """Names of one kind of thing (models, attacks, data sets) and where each one lives.
 
@@ -40,7 +50,10 @@ class Registry(Generic[T]):
     def add(self, name: str, target: T | str) -> None:
         """Register ``name``; raises UsageError when another target already has it."""
         if name in self._targets and self._targets[name] != target:
-            raise UsageError(f"{self.kind} '{name}' is registered twice: rename one of them.")
+            raise UsageError(
+                f"{self.kind} name '{name}' is already registered by "
+                f"{origin(self._targets[name])}: choose another name."
+            )
         self._targets[name] = target
 
     def get(self, name: str) -> T:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from robustbench_snn.config import RunConfig
-from robustbench_snn.errors import PreflightRefused, UsageError
+from robustbench_snn.errors import PreflightRefused, StorageError, UsageError, disk_errors
 from robustbench_snn.options import read_arguments
 
 if TYPE_CHECKING:
@@ -30,10 +30,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (default: that of the process); returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _main(words)
+        with disk_errors():
+            return _main(words)
     except UsageError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return USAGE
+    except StorageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED_SHARDS
     except PreflightRefused as error:
         print(f"refused: {error}", file=sys.stderr)
         return REFUSED
@@ -113,9 +117,12 @@ def evaluate(
     rows = _interruptible(lambda: run(config, progress, executor_of(config)))
     code = _report(config, rows)
     if code == OK and not quiet:
+        from robustbench_snn.catalogue import encodes_at_random
         from robustbench_snn.report.summary import next_command
 
-        print(f"next: {next_command(config, named)}")
+        spikes = all(row["surrogate"] != "none" for row in rows)
+        random = any(map(encodes_at_random, config.models))
+        print(f"next: {next_command(config, named, spikes, random)}")
     return code
 
 
@@ -147,7 +154,10 @@ def _report(config: RunConfig, rows: Sequence[Row]) -> int:
         told = allow_for_groups(found, rows, config.out)
         print_table(found, config, caption(config, rows, told))
     if any("untrained" in row["flags"] for row in rows):
-        print(f"{UNTRAINED}. Train a model or give --weights before quoting any of these numbers.")
+        print(
+            f"{UNTRAINED}. Train a model or give --weights before quoting any of these numbers; "
+            "where build() loads weights itself, say so in the card: Checkpoint('build:...')."
+        )
     failed = [row for row in rows if row["status"] != "ok"]
     count = len(rows) - len(failed)
     print(f"results: {config.out} ({count} file{'s' if count != 1 else ''})")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from robustbench_snn.adapter import ModelAdapter
 from robustbench_snn.attack_spec import AttackSpec
 from robustbench_snn.attacks.specs import climbed
 from robustbench_snn.card import ModelCard
+from robustbench_snn.catalogue import own_line
 from robustbench_snn.config import CLEAN, RunConfig
 from robustbench_snn.conformance import preflight
 from robustbench_snn.errors import PreflightRefused, UsageError
@@ -29,6 +30,8 @@ from robustbench_snn.plan import (
     sample_count,
 )
 from robustbench_snn.provenance import new_run_id
+from robustbench_snn.registry import origin
+from robustbench_snn.report.summary import sibling_command
 from robustbench_snn.rows import Row, light
 from robustbench_snn.store import check_writable, read_light, write_shard
 from robustbench_snn.worker import Tick, Worker
@@ -57,7 +60,7 @@ class Session:
         n: samples evaluated on each model.
         tasks: all tasks of the run.
         todo: those not on disk yet.
-        notes: one sentence on everything found broken on disk.
+        notes: one sentence on everything found broken on disk or doubtful about a model.
     """
 
     config: RunConfig
@@ -177,11 +180,12 @@ def prepare(
         PreflightRefused: with the reasons of every model that failed.
     """
     session = survey(config, worker, run_id)
-    if losses is None:
+    warnings = (
         check_models(config, worker, session.todo)
-    else:
-        check_models(config, worker, session.todo, losses)
-    return session
+        if losses is None
+        else check_models(config, worker, session.todo, losses)
+    )
+    return replace(session, notes=(*session.notes, *warnings))
 
 
 def survey(config: RunConfig, worker: Worker, run_id: str) -> Session:
@@ -248,15 +252,18 @@ def check_models(
     worker: Worker,
     todo: Sequence[Task],
     losses: Sequence[str] | None = None,
-) -> None:
+) -> list[str]:
     """The fast conformance checks, on the first samples, of every model that has work to do.
 
     ``losses`` as in ``prepare``: clean accuracy and attacks without gradients need none.
 
+    Returns:
+        A sentence on everything doubtful about a model that may run all the same.
+
     Raises:
         PreflightRefused: with the reasons of every model that failed.
     """
-    reasons = []
+    reasons, warnings = [], []
     first = {task.model.name: task.data for task in reversed(todo)}
     for name in reversed(first):
         model = worker.model(name)
@@ -274,7 +281,7 @@ def check_models(
             compare = config.split == "test" and not from_files
             most = min(n, 2 * worker.batch_size(name))
             followed = climbed(config.attacks) if losses is None else losses
-            with_backoff(partial(_preflight, model, x, y, compare, followed), most)
+            warnings += with_backoff(partial(_preflight, model, x, y, compare, followed), most)[0]
         except PreflightRefused as refused:
             reasons.append(str(refused))
         except UsageError:
@@ -282,11 +289,12 @@ def check_models(
         except Exception as error:
             reasons.append(
                 f"model '{name}' cannot answer its first {n} samples "
-                f"({type(error).__name__}: {error}), so nothing can be measured: "
-                f"python -m robustbench_snn.check {name} shows where."
+                f"({own_line(error, origin(type(model)))}{type(error).__name__}: {error}), so "
+                f"nothing can be measured: `{sibling_command('check', config, name)}` asks more."
             )
     if reasons:
         raise PreflightRefused("\n".join(reasons))
+    return warnings
 
 
 def _preflight(
@@ -296,5 +304,5 @@ def _preflight(
     compare: bool,
     losses: Sequence[str],
     size: int,
-) -> None:
-    preflight(model, x[:size], y[:size], compare, losses)
+) -> list[str]:
+    return preflight(model, x[:size], y[:size], compare, losses)

@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustbench_snn.errors import UsageError
+from robustbench_snn.attacks.values import parse_count
+from robustbench_snn.errors import StorageError, UsageError, disk_errors
 from robustbench_snn.training.options import command_of, parser, recipe_of
 from robustbench_snn.training.recipe import Recipe
 
@@ -31,10 +32,14 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     args = parser().parse_args(argv)
     try:
-        return train(args)
+        with disk_errors():
+            return train(args)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except StorageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3
     except KeyboardInterrupt:
         print("interrupted: the same command resumes after the last full epoch", file=sys.stderr)
         return 130
@@ -44,6 +49,9 @@ def train(args: argparse.Namespace) -> int:
     """Train as the arguments say and write weights, card and log."""
     from robustbench_snn.catalogue import load_plugin, model_card
 
+    for flag in ("n", "threads"):
+        if getattr(args, flag) is not None:
+            parse_count(getattr(args, flag), f"--{flag}")
     for path in args.plugin:
         load_plugin(path)
     dataset = args.dataset or model_card(args.model).dataset
@@ -60,7 +68,6 @@ def run(args: argparse.Namespace, dataset: str, recipe: Recipe, folder: Path) ->
 
     from robustbench_snn.loading import check_classes, resolve_device
     from robustbench_snn.memory import keep_large_blocks
-    from robustbench_snn.training.augment import augment
     from robustbench_snn.training.monitor import accuracy_of
     from robustbench_snn.training.outcome import round_weights, write_results
     from robustbench_snn.training.trainer import Trainer
@@ -74,7 +81,6 @@ def run(args: argparse.Namespace, dataset: str, recipe: Recipe, folder: Path) ->
     data = {name: open_split(dataset, name, args.data_dir) for name in ("train", "test")}
     check_classes(model.card, data["train"])
     train_set, held_out = held_apart(dataset, args.data_dir, data["train"], args.n)
-    augment(train_set.pixels[:1], recipe.augment, np_rng())
     trainer = Trainer(
         model, recipe, train_set, held_out, folder, identity(args, model, data["train"], start)
     )
@@ -109,13 +115,12 @@ def beginning(args: argparse.Namespace, recipe: Recipe) -> tuple[ModelAdapter, d
     Raises:
         UsageError: the starting weights do not exist or do not fit.
     """
-    from robustbench_snn.catalogue import MODELS, model_card
-    from robustbench_snn.registry import import_target
+    from robustbench_snn.adapter import construct
+    from robustbench_snn.catalogue import model_card
     from robustbench_snn.weights import load_weights
 
-    entry = MODELS.get(args.model)
-    kind = import_target(entry.adapter) if isinstance(entry.adapter, str) else entry.adapter
-    model: ModelAdapter = kind(replace(entry.card, checkpoint=None, reported=None))
+    card = model_card(args.model)
+    model = construct(args.model, replace(card, checkpoint=None, reported=None))
     if args.start_file and not recipe.start:
         raise UsageError("--start-file holds the weights of --start: name that model too.")
     if not recipe.start:
@@ -176,28 +181,16 @@ def held_apart(
 ) -> tuple[Pictures, Pictures]:
     """(the first ``n`` images to train on, images of the same split that are held out).
 
-    The data set's own hold-out split, or else the last 1,024 training images. The test split
-    serves neither to select nor to stop.
+    The data set's own hold-out split, or else the last 1,024 training images (of a small set the
+    last tenth). The test split serves neither to select nor to stop.
     """
     from robustbench_snn.training.pictures import HELD_OUT
 
     whole = pictures(train)
     if "holdout" in train.card.splits:
         return whole[:n], pictures(open_split(dataset, "holdout", data_dir))
-    left = len(whole.labels) - HELD_OUT
-    if left < 1:
-        raise UsageError(
-            f"'{dataset}' has {len(whole.labels)} training images here, of which {HELD_OUT} are "
-            "held out: give a folder with the whole split."
-        )
+    left = len(whole.labels) - min(HELD_OUT, max(1, len(whole.labels) // 10))
     return whole[: min(n or left, left)], whole[left:]
-
-
-def np_rng() -> Any:
-    """A generator for a trial of the augmentations, before anything is trained."""
-    import numpy as np
-
-    return np.random.default_rng(0)
 
 
 def writable(folder: Path) -> None:

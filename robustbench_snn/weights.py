@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from robustbench_snn.errors import UsageError
 from robustbench_snn.fit import check_fit, check_origin
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 _WRAPPERS = ("state_dict", "model")
+# What a card says of weights that the network brings along.
+BUILD = "build:"
 
 
 def load_weights(model: ModelAdapter, source: str | None = None, ema: bool = False) -> None:
@@ -46,8 +50,13 @@ def load_weights(model: ModelAdapter, source: str | None = None, ema: bool = Fal
     if source is None:
         if checkpoint is None:
             return
+        model.weights_source = checkpoint.source
+        if checkpoint.source.startswith(BUILD):
+            _accept_built(model, checkpoint.sha256)
+            return
         path, expected = locate(checkpoint.source), checkpoint.sha256
     else:
+        model.weights_source = source
         path, expected = locate(source), None
     found = file_sha256(path)
     if expected and found != expected:
@@ -65,18 +74,56 @@ def load_weights(model: ModelAdapter, source: str | None = None, ema: bool = Fal
     check_fit(model, state, raw, path)
     model.net.load_state_dict(state, strict=True)
     model.weights_sha256 = found
-    model.weights_source = source if source is not None else str(checkpoint and checkpoint.source)
 
 
-def state_sha256(model: ModelAdapter) -> str:
+def weights_identity(model: ModelAdapter) -> str:
     """The checkpoint's sha256; ``untrained:`` and a hash over all tensors where there is none."""
     if model.weights_sha256 != "untrained":
         return model.weights_sha256
+    return f"untrained:{state_sha256(model)}"
+
+
+def _accept_built(model: ModelAdapter, expected: str | None) -> None:
+    found = state_sha256(model.net)
+    if expected and found != expected:
+        raise UsageError(
+            f"weights of '{model.card.name}' that build() loads have sha256 {found[:12]}…, the "
+            f"card says {expected[:12]}…: build() loads another file, or draws some at random."
+        )
+    model.weights_sha256 = found
+
+
+def state_sha256(net: torch.nn.Module) -> str:
+    """Lower-case hex sha256 over the names and the bytes of a network's tensors."""
     digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
+    for name, value in net.state_dict().items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return f"untrained:{digest.hexdigest()}"
+    return digest.hexdigest()
+
+
+def check_finite(model: ModelAdapter) -> None:
+    """Make sure that no weight is NaN or infinite; infinite constants (masks) may be.
+
+    Raises:
+        UsageError: naming the first such tensors.
+    """
+    weights = {name for name, _ in model.net.named_parameters()}
+    wrong = []
+    for name, value in (*model.net.named_parameters(), *model.net.named_buffers()):
+        if is_lazy(value) or not value.is_floating_point():
+            continue
+        finite = value.isfinite()
+        if not (name in weights or name.endswith(("running_mean", "running_var"))):
+            finite = ~value.isnan()
+        if not bool(finite.all()):
+            wrong.append(f"{name} ({int((~finite).sum())} of {value.numel()})")
+    if wrong:
+        raise UsageError(
+            f"weights of model '{model.card.name}' are not finite: {', '.join(wrong[:3])}"
+            f"{f' and {len(wrong) - 3} more tensors' if len(wrong) > 3 else ''}; the training "
+            "diverged or the file is damaged: use another checkpoint."
+        )
 
 
 def locate(source: str) -> Path:
@@ -112,6 +159,34 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def refuse_page(path: Path, what: str) -> None:
+    """Raise UsageError where ``path`` is empty, or a web page in the place of a ``what``."""
+    with path.open("rb") as file:
+        head = file.read(256)
+    if looks_like_html(head) or not head:
+        found = "an HTML page, as a failed download leaves it" if head else "empty"
+        raise UsageError(f"'{path}' is not a {what} but {found}: download the file again.")
+
+
+def torch_content(path: Path) -> Any:
+    """What ``torch.save`` stored: tensors, containers, numbers, text and ``argparse.Namespace``.
+
+    Raises:
+        pickle.UnpicklingError: other objects.
+        ValueError: damaged, or not such a file.
+    """
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            mapped = zipfile.is_zipfile(path)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError:
+        raise
+    except Exception as error:  # what is no pickle may fail in any way
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no content"
+        raise ValueError(reason) from error
+
+
 def read_state_dict(path: Path, ema: bool = False) -> dict[str, Tensor]:
     """The tensors of a safetensors file or of a torch checkpoint (weights only).
 
@@ -133,29 +208,22 @@ def read_content(path: Path) -> Any:
     Raises:
         UsageError: not such a file, or one with objects that could run code.
     """
-    head = path.open("rb").read(256)
-    if looks_like_html(head) or not head:
-        what = "an HTML page, as a failed download leaves it" if head else "empty"
-        raise UsageError(f"'{path}' is not a checkpoint but {what}: download the file again.")
+    refuse_page(path, "checkpoint")
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise UsageError(f"'{path}' is not a readable safetensors file ({error}).") from error
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
+        return torch_content(path)
     except pickle.UnpicklingError as error:
         raise UsageError(
             f"'{path}' holds objects other than tensors, numbers and text, which could run code "
             "when loaded, or is no checkpoint at all: save the state dict alone "
             "(safetensors.torch.save_file) and use that file."
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no content"
-        raise UsageError(f"'{path}' is not a readable torch checkpoint ({reason}).") from error
+    except ValueError as error:
+        raise UsageError(f"'{path}' is not a readable torch checkpoint ({error}).") from error
 
 
 def unwrap(content: Any, path: Path, ema: bool) -> dict[str, Tensor]:

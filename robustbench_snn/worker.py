@@ -29,7 +29,16 @@ from robustbench_snn.loading import (
     open_model,
     resolve_device,
 )
-from robustbench_snn.measure import Agreement, Budget, Measured, Scores, joined, measure, score
+from robustbench_snn.measure import (
+    Agreement,
+    Budget,
+    Measured,
+    Scores,
+    joined,
+    measure,
+    score,
+    unchanged,
+)
 from robustbench_snn.memory import keep_large_blocks, process_peak, with_backoff
 from robustbench_snn.models import neuron
 from robustbench_snn.models.fast import narrow
@@ -279,7 +288,7 @@ class Worker:
         self._reset_peak()
         if cells[0].spec == CLEAN:
             nothing = AttackHealth(forward_calls=clean.forward_calls)
-            results = [(_unchanged(clean), nothing, {"precision": "float32"})]
+            results = [(unchanged(clean.scores, len(clean.ids)), nothing, {"precision": "float32"})]
             size, retries, seconds = clean.batch_size, clean.oom_retries, clean.seconds
         else:
             fixed = batch_dependent(task.model, cells[0].spec)
@@ -387,11 +396,4 @@ def _changed(what: str) -> UsageError:
     return UsageError(
         f"{what} changed on disk since this run began, so new numbers would stand under the key of "
         "the old: nothing of it was stored; run the same command again."
-    )
-
-
-def _unchanged(clean: CleanPass) -> Measured:
-    everywhere = np.ones(len(clean.ids), dtype=np.bool_)
-    return Measured(
-        clean.scores, np.zeros(len(clean.ids), dtype=np.float32), everywhere, everywhere
     )

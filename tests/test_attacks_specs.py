@@ -17,7 +17,16 @@ from robustbench_snn.errors import UsageError
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("8/255", 8 / 255), ("0.05", 0.05), (0.3, 0.3), ("0", 0.0), (1, 1.0)]
+    ("text", "value"),
+    [
+        ("8/255", 8 / 255),
+        ("0.5/255", 1 / 510),
+        (" 0.5 / 255 ", 1 / 510),
+        ("0.05", 0.05),
+        (0.3, 0.3),
+        ("0", 0.0),
+        (1, 1.0),
+    ],
 )
 def test_eps_is_read_from_fractions_and_numbers(text, value):
     assert parse_eps(text) == value
@@ -134,3 +143,22 @@ def test_a_transfer_source_is_identified_even_before_its_weights_are_fetched() -
     assert found == f"{name}@hub:KirinZheng/SpiLiFormer/checkpoint_spiliformer_T4_224.pth"
     assert parse_source(found, "source") == found
     assert parse_source("qkformer-10-768.imagenet", "source").endswith("@untrained")
+
+
+@pytest.mark.parametrize("name", ["apgd", "pgd-worst", "square"])
+def test_another_norm_brings_its_usual_distance(name):
+    assert make_spec(name, {"norm": "l2"}).params["eps"] == 0.5
+    assert make_spec(name, {"norm": "l2", "eps": "1"}).params["eps"] == 1.0
+    assert make_spec(name, {"norm": "linf"}) == make_spec(name)
+    (option,) = [o for o in attack_type(name).options() if o.name == "norm"]
+    assert "eps is 0.5" in option.help
+
+
+def test_steps_follow_the_usual_distance():
+    assert make_spec("pgd-worst", {"norm": "l2"}).params["step_size"] == 0.125
+    given = make_spec("pgd-worst", {"norm": "l2", "step_size": "0.1"}).params
+    assert (given["eps"], given["step_size"]) == (0.5, 0.1)
+    # torchattacks keeps its distance of linf too, whatever the norm.
+    assert make_spec("torchattacks:APGD", {"norm": "L2"}).params["eps"] == 0.5
+    with pytest.raises(UsageError, match=r"'l1' has no usual distance.* give eps"):
+        make_spec("torchattacks:FAB", {"norm": "L1"})

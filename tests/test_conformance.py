@@ -207,7 +207,7 @@ def test_a_lucky_sample_does_not_refuse_an_honest_model() -> None:
 
 def test_check_command(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sdt-tiny.digit-scenes", "--n", "8"]) == 0
-    assert "7 checks on 8 images of digit-scenes" in capsys.readouterr().out
+    assert "10 checks on 8 images of digit-scenes" in capsys.readouterr().out
     assert main(["sdt-tinny.digit-scenes"]) == 2
     assert "did you mean" in capsys.readouterr().err
     assert main(["--n", "0"]) == 2

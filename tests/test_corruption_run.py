@@ -341,7 +341,8 @@ def test_tables_and_curves_come_from_the_store(config, tmp_path):
     assert [(p["severity"], p["n"]) for p in panel] == [(0, 16)]
     written = [*table.write(tmp_path / "t"), *write_curves(table, tmp_path / "t", "severity")]
     assert all(path.stat().st_size for path in written)
-    assert len({path.name for path in written}) == 7
+    assert len({path.name for path in written}) == 8
+    assert (tmp_path / "t" / "corruptions.json").read_text() == table.provenance()
 
 
 def test_two_versions_of_a_corruption_in_one_folder_are_refused(config):

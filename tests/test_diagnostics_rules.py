@@ -129,3 +129,27 @@ def test_every_diagnostic_is_documented():
         assert section.startswith(title), id
         for word in ("Measured:", "Threshold:", "Cause:", "Remedy:"):
             assert word in section, (id, word)
+
+
+def few(count, n=16):
+    """bool [n], ``count`` of them True."""
+    return np.arange(n) < count
+
+
+def test_a_figure_beyond_its_threshold_by_chance_is_no_pass():
+    loss = np.full(16, 2.0, dtype=np.float32)
+    found = [
+        # Two of 16 are 12.5 %, and the threshold says 1 %.
+        rules.undefended(few(2), defended=False),
+        rules.noise_floor(few(0), few(1)),
+        rules.convergence(few(4), few(3), loss, loss),
+        rules.restarts(few(4), few(3)),
+        rules.loss_choice(few(4), few(2)),
+    ]
+    assert [f.status for f in found] == ["too few samples"] * len(found)
+    assert raised(found) == []
+    assert "12.5 %" in found[0].figure
+    assert rules.undefended(few(3), defended=False).status == "warn"
+    assert rules.undefended(few(0), defended=False).status == "pass"
+    assert rules.undefended(few(2, 200), defended=False).status == "pass"
+    assert rules.black_box(few(1) & ~few(1), few(1)).status == "fail"

@@ -1,5 +1,6 @@
 """One attack through every estimator: counts by hand, and from a run to the files."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,6 +63,9 @@ def test_from_a_run_to_the_files(tmp_path):
     lines = paths[2].read_text().splitlines()
     assert lines[0] == 'model,sample,atan:alpha=2,ste,training,"training, 3 starts"'
     assert len(lines) == 25
+    (origin,) = json.loads(paths[3].read_text())
+    assert origin["model"] == table.outcome.model
+    assert origin["result_keys"] == list(table.outcome.keys)
     assert sum(int(line.split(",")[3]) for line in lines[1:]) == int(table.right["ste"].sum())
 
 

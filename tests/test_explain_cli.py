@@ -100,6 +100,9 @@ def test_table_has_every_group_with_chance_and_controls(measured):
     found = rows(folder.parent / "table" / "table.csv")
     groups = {row["group"] for row in found}
     assert groups == set(parse_groups("all"))
+    origin = json.loads((folder.parent / "table" / "table.json").read_text())
+    assert {one["model"] for one in origin} == {row["model"] for row in found}
+    assert all(one["result_keys"] for one in origin)
     for row in found:
         if row["n"] != "0" and row["metric"] != "kept":
             lacking = {name for name in ("chance", "uniform", "centre", "mean") if not row[name]}
@@ -207,15 +210,17 @@ def test_photographs_become_an_overlay(plugin, tmp_path, capsys):
 
 
 def test_mistakes_are_one_sentence_and_exit_code_two(plugin, tmp_path, capsys):
-    grey = tmp_path / "grey.png"
-    Image.new("L", (8, 8)).save(grey)
+    clear = tmp_path / "clear.png"
+    Image.new("RGBA", (8, 8)).save(clear)
     fine = tmp_path / "fine.png"
     Image.new("RGB", (8, 8)).save(fine)
     own = ["--plugin", plugin, "--model", MODEL]
     data = ["--dataset", "digit-scenes", "--results", str(tmp_path / "r")]
     cases = {
         (): "nothing to explain was named",
-        ("--image", str(grey)): "is grey",
+        ("--image", str(clear)): "is transparent in 64 of 64 pixels",
+        ("--image", str(tmp_path)): "is a folder",
+        (*data, "--show", "50", "--n", "8"): "--show 50 asks for more pictures than the 8 samples",
         ("--image", str(fine), "--metrics"): "leave out --dataset and --metrics",
         ("--image", str(fine), "--map", "heat"): "unknown map 'heat'",
         ("--image", str(fine), "--map", "deep_lift"): "is not offered",

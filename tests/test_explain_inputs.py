@@ -8,6 +8,7 @@ from robustbench_snn import UsageError, model_card
 from robustbench_snn.card import Preprocess
 from robustbench_snn.explain import photographs
 from robustbench_snn.explain.boxes import box_masks, fingerprint, mask_of, read_boxes, transform
+from robustbench_snn.explain.command import main
 from robustbench_snn.explain.photographs import as_input, preprocess_for, read_photograph
 
 XML = """<annotation><size><width>{w}</width><height>{h}</height></size>{objects}</annotation>"""
@@ -52,6 +53,30 @@ def test_palette_and_print_colours_are_photographs_too(tmp_path):
         assert read_photograph(save(tmp_path / name, mode)).mode == "RGB"
 
 
+def test_grey_and_opaque_pictures_are_read(tmp_path):
+    levels = np.array([[0, 128], [255, 7]], dtype=np.uint8)
+    Image.fromarray(levels).save(tmp_path / "grey.png")
+    # 16 bits of the same levels, and one that lies between two of them.
+    deep = levels.astype(np.uint16) * 257
+    deep[1, 1] += 128
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    Image.fromarray(deep).save(tmp_path / "deep.tif")
+    Image.fromarray(levels > 100).save(tmp_path / "bits.png")
+    opaque = np.full((2, 2), 255, dtype=np.uint8)
+    Image.fromarray(np.stack([levels, levels, levels, opaque], 2)).save(tmp_path / "rgba.png")
+    Image.fromarray(np.stack([levels, opaque], 2), "LA").save(tmp_path / "la.png")
+    for name in ("grey.png", "deep.png", "deep.tif", "rgba.png", "la.png"):
+        picture = read_photograph(tmp_path / name)
+        assert picture.mode == "RGB"
+        assert np.array_equal(np.asarray(picture), np.stack([levels] * 3, 2)), name
+    bits = np.asarray(read_photograph(tmp_path / "bits.png"))
+    assert bits[..., 0].tolist() == [[0, 255], [255, 0]]
+    opaque[0, 1] = 254
+    Image.fromarray(np.stack([levels, levels, levels, opaque], 2)).save(tmp_path / "rgba.png")
+    with pytest.raises(UsageError, match="transparent in 1 of 4 pixels"):
+        read_photograph(tmp_path / "rgba.png")
+
+
 def test_bad_pictures_are_one_sentence_each(tmp_path, monkeypatch):
     text = tmp_path / "text.jpg"
     text.write_text("this is no picture")
@@ -63,16 +88,15 @@ def test_bad_pictures_are_one_sentence_each(tmp_path, monkeypatch):
     clear.save(tmp_path / "clear.png", transparency=0)
     cases = {
         tmp_path / "none.jpg": "there is no such file",
-        tmp_path: "there is no such file",
+        tmp_path: "is a folder: name its pictures",
         text: "is no picture that Pillow can read",
         empty: "is no picture that Pillow can read",
         half: "cannot be decoded",
-        save(tmp_path / "alpha.png", "RGBA"): "has an alpha channel (mode RGBA)",
-        tmp_path / "clear.png": "has an alpha channel (mode P)",
-        save(tmp_path / "la.png", "LA"): "has an alpha channel (mode LA)",
-        save(tmp_path / "grey.png", "L"): "is grey (mode L)",
-        save(tmp_path / "bits.png", "1"): "is grey (mode 1)",
-        save(tmp_path / "deep.png", "I;16"): "is grey (mode I;16)",
+        save(tmp_path / "alpha.png", "RGBA"): "is transparent in 2400 of 2400 pixels",
+        tmp_path / "clear.png": "is transparent in",
+        save(tmp_path / "la.png", "LA"): "is transparent in 2400 of 2400 pixels",
+        save(tmp_path / "float.tif", "F"): "of which white is not known (mode F)",
+        save(tmp_path / "whole.tif", "I"): "of which white is not known (mode I)",
     }
     for path, message in cases.items():
         with pytest.raises(UsageError) as caught:
@@ -82,6 +106,21 @@ def test_bad_pictures_are_one_sentence_each(tmp_path, monkeypatch):
     monkeypatch.setattr(photographs, "LARGEST", 1000)
     with pytest.raises(UsageError, match="has 60x40 pixels, more than the 1,000 that are read"):
         read_photograph(save(tmp_path / "huge.png"))
+
+
+def test_one_bad_picture_does_not_stop_a_batch(tmp_path, capsys):
+    fine = save(tmp_path / "fine.png", colour=(9, 99, 199))
+    words = ["--model", "sdt-tiny.digit-scenes", "--out", str(tmp_path / "over.png")]
+    for path in (fine, tmp_path / "none.png", save(tmp_path / "clear.png", "RGBA")):
+        words += ["--image", str(path)]
+    assert main(words) == 3
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert said[0].startswith("left out: --image ")
+    assert "is no such file" in said[0]
+    assert "is transparent in" in said[1]
+    assert "fine.png" in (tmp_path / "over.csv").read_text()
+    assert main([*words[:4], "--image", str(tmp_path / "none.png")]) == 2
 
 
 def test_event_models_take_no_photographs():

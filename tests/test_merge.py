@@ -129,7 +129,7 @@ def test_the_plan_of_a_finished_run_is_empty(config, capsys):
     assert run([*words, *attacks, "--device", "cpu", "--out", one.out, "--plan"]) == 0
     out = capsys.readouterr().out
     assert "| tiny-a.test |      1 |     0 |" in out
-    assert "0 hours in one process" in out
+    assert "0 s in one process" in out
     assert names(one.out) == before
 
 
@@ -235,3 +235,26 @@ def test_names_of_folders_never_lead_upwards():
     ]
     row = {"model": "..", "dataset": "d", "attack": "pgd", "start": 0, "stop": 1, "key": "k" * 64}
     assert shard_path("out", row).parts[:2] == ("out", "--")
+
+
+def test_a_folder_without_results_is_no_source(config, tmp_path, capsys):
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "notes.txt").write_text("nothing of ours")
+    assert main([str(tmp_path / "merged"), str(tmp_path / "foreign")]) == 2
+    assert "no results file lies below" in capsys.readouterr().err
+
+
+def test_times_are_told_in_the_unit_that_suits_them():
+    said = [cost.duration(seconds) for seconds in (0.04, 7.26, 25, 119, 120, 4000, 7200, 4e5)]
+    assert said == ["0.04 s", "7.3 s", "25 s", "119 s", "2 min", "67 min", "2 hours", "111 hours"]
+
+
+def test_the_plan_does_not_cost_like_the_run(config, monkeypatch):
+    seen = []
+    own = cost.cross_entropy_gradient
+    monkeypatch.setattr(
+        cost, "cross_entropy_gradient", lambda m, x, y: seen.append(len(x)) or own(m, x, y)
+    )
+    cost.estimate(replace(config, models=("tiny-a.test",), batch_size=40, shard_size=40))
+    # A whole batch is never tried: once to warm up, once timed, once for memory.
+    assert seen == [2, 16, 2]

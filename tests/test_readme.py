@@ -37,7 +37,7 @@ def test_the_plugin_of_the_readme_runs_as_printed(tmp_path: Path) -> None:
         *["-m", "robustbench_snn.check", "--plugin", "my_model.py", "--n", "8"], cwd=tmp_path
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert "my-model.digit-scenes: 7 checks" in checked.stdout
+    assert "my-model.digit-scenes: 10 checks" in checked.stdout
 
 
 def test_the_two_commands_are_one_line_each() -> None:

@@ -54,3 +54,45 @@ def test_csv_reads_back():
 @pytest.mark.parametrize("render", [tables.to_markdown, tables.to_csv, tables.to_latex])
 def test_no_rows_still_have_a_head(render):
     assert "model" in render([], ["model"])
+
+
+NAMES = ["a\nb", "c\r\nd", "e\u2028f", "g|h"]
+
+
+def test_line_breaks_in_names_do_not_split_rows():
+    rows = [{"model\nname": name, "n": 1} for name in NAMES]
+    text = tables.to_markdown(rows, ["model\nname", "n"])
+    assert text.splitlines() == [
+        "| model name |   n |",
+        "| ---------- | --: |",
+        "| a b        |   1 |",
+        "| c d        |   1 |",
+        "| e f        |   1 |",
+        "| g\\|h       |   1 |",
+    ]
+    latex = tables.to_latex(rows, ["model\nname", "n"]).splitlines()
+    assert len(latex) == len(rows) + 6
+    assert r"c d & 1 \\" in latex
+    assert len(list(csv.reader(io.StringIO(tables.to_csv(rows, ["model\nname", "n"]))))) == 5
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+cmd|' /C calc'!A0", "-2+3+cmd|' /C calc'!A0", "@SUM(A1)", "\t=1", "-a", "+"]
+)
+def test_formulas_stay_texts_in_csv(text):
+    _, (cell,) = csv.reader(io.StringIO(tables.to_csv([{"model": text}], ["model"])))
+    assert cell == f"'{text}"
+
+
+@pytest.mark.parametrize("text", ["-1.5", "+3", "-1e-05", "-10.9 [-16.5, -5.3]", "a=b", "", "–"])
+def test_numbers_stay_numbers_in_csv(text):
+    _, (cell, _) = csv.reader(io.StringIO(tables.to_csv([{"v": text, "n": -1}], ["v", "n"])))
+    assert cell == text
+
+
+def test_square_brackets_in_names_are_shown(monkeypatch, capsys):
+    from robustbench_snn.report.screen import print_records
+
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    print_records([{"model": "a[/b][red]"}], ["model"], "", "")
+    assert "a[/b][red]" in capsys.readouterr().out

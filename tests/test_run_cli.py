@@ -281,6 +281,19 @@ def test_list_names_everything(capsys):
         assert name in text
 
 
+def test_lists_fit_the_width_of_a_terminal(capsys):
+    from robustbench_snn.explain.command import main as explain
+
+    assert main(["--list"]) == 0
+    assert explain(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    # Whatever is folded stays whole.
+    text = " ".join(" ".join(lines).replace("|", " ").split())
+    assert "or val/<wnid>/*.JPEG" in text
+    assert "- pgd: --eps 8/255 --step-size 2/255 --steps 10 --random-start on" in text
+
+
 PLUGIN = Path(__file__).parent / "tiny_models.py"
 
 
@@ -316,9 +329,12 @@ def test_a_refused_model_is_code_4(tmp_path, capsys, monkeypatch):
 
 def test_failed_shards_are_code_3(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("TINY_BREAK", str(tmp_path / "broken"))
-    monkeypatch.setattr(
-        "robustbench_snn.runner.check_models", lambda *_: (tmp_path / "broken").touch()
-    )
+
+    def breaks(*_):
+        (tmp_path / "broken").touch()
+        return []
+
+    monkeypatch.setattr("robustbench_snn.runner.check_models", breaks)
     assert tiny_run(tmp_path / "out") == 3
     captured = capsys.readouterr()
     assert "1 failed shard" in captured.out

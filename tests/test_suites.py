@@ -247,7 +247,8 @@ def test_a_reviewer_gets_the_same_and_sees_tampering(finished, capsys):
 def test_tables_are_written_without_absolute_paths(finished):
     out = finished[0]
     texts = [path.read_text() for path in Path(out).glob("suite_small_digit-scenes*")]
-    assert len(texts) == 4
+    assert len(texts) == 5
+    assert json.loads(Path(out, "suite_small_digit-scenes.json").read_text())["results"]
     assert not any(str(out) in text for text in texts)
     whole = "".join(texts)
     assert "worst case" in whole

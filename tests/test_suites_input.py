@@ -46,3 +46,40 @@ def test_a_source_of_another_data_set_is_told_before_a_suite_begins(tmp_path, ca
     given = ["--suite", str(path), "--model", "control.test", "--plugin", PLUGIN, "--n", "8"]
     assert run([*given, "--out", str(tmp_path), "--quiet"]) == 2
     assert "name a source of that data set" in capsys.readouterr().err
+
+
+NOTHING = {
+    "nothing at all": "",
+    "clean alone": '[[full]]\nname = "clean"\n',
+    "beyond its eps": '[[step]]\nname = "pgd-worst"\neps = "16/255"\n',
+    "at eps 0": '[[full]]\nname = "pgd"\neps = 0\n',
+    "other models of one": '[[step]]\nname = "transfer"\nsource = "others"\n',
+    "no estimator": '[[step]]\nname = "apgd"\nestimator = "screen:1"\n',
+}
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_a_suite_that_attacks_nothing_is_refused(name, tmp_path, capsys):
+    path = tmp_path / "mine.toml"
+    path.write_text(NOTHING[name])
+    given = ["--suite", str(path), "--model", "control.test", "--plugin", PLUGIN, "--n", "8"]
+    assert run([*given, "--out", str(tmp_path / "out"), "--quiet"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "runs no attack within its eps of 8/255 on 'control.test'" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_suite_none_of_whose_attacks_apply_is_refused(tmp_path, capsys):
+    path = tmp_path / "mine.toml"
+    path.write_text('[[step]]\nname = "apgd"\nestimator = "rga"\nsteps = 1\n[probes]\nn = 0\n')
+    given = ["--suite", str(path), "--model", "plain.test", "--plugin", PLUGIN, "--n", "8"]
+    assert run([*given, "--out", str(tmp_path / "out"), "--quiet"]) == 2
+    assert "would be clean accuracy: gradient estimator 'rga" in capsys.readouterr().err
+
+
+def test_an_attack_in_another_norm_needs_its_own_eps_in_a_suite(tmp_path, capsys):
+    path = tmp_path / "mine.toml"
+    path.write_text('[[step]]\nname = "square"\nnorm = "l2"\n')
+    given = ["--suite", str(path), "--model", "control.test", "--plugin", PLUGIN, "--n", "8"]
+    assert run([*given, "--out", str(tmp_path / "out"), "--quiet"]) == 2
+    assert "bounded in l2, and the suite's eps of 8/255 is meant in linf" in capsys.readouterr().err

@@ -240,6 +240,11 @@ def test_table_renders_without_torch(store, tmp_path):
     assert kinds.count("difference") == 9
     first = records[0]
     assert int(first["correct"]) / int(first["n"]) == float(first["value"])
+    origin = json.loads((tmp_path / "table4-digit-scenes.json").read_text(encoding="utf-8"))
+    assert {record["model"] for record in records if record["kind"] == "measured"} == {
+        model["model"] for model in origin["models"]
+    }
+    assert all(len(key) == 64 for model in origin["models"] for key in model["result_keys"])
 
 
 def test_figure_renders_without_torch_and_the_same_each_time(store, tmp_path):

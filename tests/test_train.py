@@ -18,10 +18,10 @@ from robustbench_snn.data import load_dataset
 from robustbench_snn.errors import UsageError
 from robustbench_snn.report.training_curves import TrainingCurves
 from robustbench_snn.train import main
-from robustbench_snn.training.augment import augment
+from robustbench_snn.training.augment import AUGMENTS, augment
 from robustbench_snn.training.monitor import accuracy_of
 from robustbench_snn.training.pictures import Pictures, resized
-from robustbench_snn.training.recipe import Recipe, recipe_from
+from robustbench_snn.training.recipe import AUGMENTATION_NAMES, Recipe, recipe_from
 from robustbench_snn.training.trainer import Trainer
 from robustbench_snn.weights import file_sha256
 
@@ -136,6 +136,11 @@ def test_loss_falls_on_a_few_images(tmp_path: Path) -> None:
         (["--sides", "15:0.5"], "divisible by 4"),
         (["--sides", "16:0.7,24:0.7"], "shares of at most 1"),
         (["--augment", "flipp"], "unknown augmentation 'flipp': did you mean 'flip'"),
+        (["--lr", "inf"], "lr must be positive"),
+        (["--weight-decay", "-1"], "weight_decay must be at least 0"),
+        (["--seed", "-1"], "seed must be at least 0"),
+        (["--n", "-5"], "--n '-5' is not a whole number of at least 1"),
+        (["--threads", "0"], "--threads '0' is not a whole number"),
         (["--dataset", "digit-scene"], "did you mean"),
         (["--device", "tpu"], "device 'tpu' is unknown"),
     ],
@@ -145,6 +150,20 @@ def test_bad_settings(
 ) -> None:
     assert command(tmp_path, *arguments) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_wrong_augmentation_is_told_before_anything_is_opened(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_module, "run", lambda *_: pytest.fail("data were opened"))
+    assert command(tmp_path, "--augment", "bogus") == 2
+    assert "known: shift, crop, flip, cutout, channels" in capsys.readouterr().err
+    assert list(AUGMENTS) == list(AUGMENTATION_NAMES)
+
+
+def test_every_option_is_explained() -> None:
+    for action in train_module.parser()._actions:
+        assert action.help, action.dest
 
 
 def test_unwritable_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,8 @@ from robustbench_snn.attacks.values import Given, parse_count, parse_eps, parse_
 from robustbench_snn.errors import UsageError
 from robustbench_snn.registry import Registry
 
+# Of 32x32 images, as RobustBench's leaderboards; distances of linf would be next to none.
+USUAL_EPS = {"l2": 0.5}
 BRIDGE_PREFIX = "torchattacks:"
 
 
@@ -146,11 +148,28 @@ def make_spec(name: str, given: Mapping[str, Given] | None = None) -> AttackSpec
     params = {
         key: o.parse(values[key], key) if key in values else o.default for key, o in options.items()
     }
+    if "eps" in params and "eps" not in values and "norm" in values:
+        usual = _eps_of_norm(str(params["norm"]).lower(), values)
+        params |= {key: value for key, value in usual.items() if key in options}
     spec = AttackSpec(name, params)
     norm, eps = budget(spec)
     if norm == "linf" and eps is not None:
         parse_eps(eps)
     return spec
+
+
+def _eps_of_norm(norm: str, values: Mapping[str, Given]) -> dict[str, Scalar]:
+    """The usual distance of a norm where none was given; steps are a quarter of it."""
+    if norm == "linf":
+        return {}
+    if norm not in USUAL_EPS:
+        raise UsageError(
+            f"norm '{norm}' has no usual distance, and that of linf would be next to none: give "
+            "eps."
+        )
+    eps = USUAL_EPS[norm]
+    found: dict[str, Scalar] = {"eps": eps}
+    return found if "step_size" in values else {**found, "step_size": eps / 4}
 
 
 def _lacks(name: str, key: str, known: list[str]) -> str:

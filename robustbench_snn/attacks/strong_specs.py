@@ -79,13 +79,14 @@ _ESTIMATOR = "how spikes are differentiated, as atan:alpha=2; 'training' is the 
 _EOT = "gradients averaged at each step, for random encoders"
 _UNTARGETED = parse_choice("ce", "dlr", "margin")
 _NORM = parse_choice("linf", "l2")
+_NORM_TEXT = "norm that bounds the change: linf, or l2, with which eps is 0.5 unless it is given"
 
 
 @dataclass(frozen=True)
 class APGDParams:
     """Options of auto-PGD (Croce and Hein 2020, arXiv 2003.01690)."""
 
-    norm: str = option("linf", "norm that bounds the change: linf or l2", _NORM)
+    norm: str = option("linf", _NORM_TEXT, _NORM)
     eps: float = option(8 / 255, _EPS, parse_distance)
     loss: str = option(
         "ce",
@@ -117,7 +118,7 @@ class SAPGDParams:
 class WorstPGDParams:
     """Options of PGD that keeps each sample's worst iterate (Madry et al. 2018)."""
 
-    norm: str = option("linf", "norm that bounds the change: linf or l2", _NORM)
+    norm: str = option("linf", _NORM_TEXT, _NORM)
     eps: float = option(8 / 255, _EPS, parse_distance)
     step_size: float = option(2 / 255, "length of one step", parse_step)
     loss: str = option(
@@ -133,7 +134,7 @@ class WorstPGDParams:
 class SquareParams:
     """Options of the Square attack (Andriushchenko et al. 2020, arXiv 1912.00049)."""
 
-    norm: str = option("linf", "norm that bounds the change: linf or l2", _NORM)
+    norm: str = option("linf", _NORM_TEXT, _NORM)
     eps: float = option(8 / 255, _EPS, parse_distance)
     queries: int = option(5000, "proposals tried for each image", parse_count)
     p_init: float = option(0.8, "share of the image changed at first", parse_step)

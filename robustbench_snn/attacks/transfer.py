@@ -21,7 +21,7 @@ from robustbench_snn.catalogue import is_foreign
 from robustbench_snn.errors import UsageError
 from robustbench_snn.estimators.install import installed
 from robustbench_snn.source_code import foreign_source_sha256
-from robustbench_snn.weights import state_sha256
+from robustbench_snn.weights import weights_identity
 
 LOOK_EVERY = 5
 
@@ -106,7 +106,7 @@ def source_sha256(name: str) -> str:
 
 
 def _sha256(source: ModelAdapter) -> str:
-    parts = (state_sha256(source), source.config_json, foreign_source_sha256(type(source)))
+    parts = (weights_identity(source), source.config_json, foreign_source_sha256(type(source)))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 

@@ -22,7 +22,7 @@ def parse_number(text: Given, what: str) -> float:
     try:
         if isinstance(text, bool):
             raise ValueError
-        value = float(Fraction(text)) if isinstance(text, str) and "/" in text else float(text)
+        value = _fraction(text) if isinstance(text, str) and "/" in text else float(text)
     except (ValueError, ZeroDivisionError):
         raise UsageError(
             f"{what} '{text}' is not a number: write a decimal such as 0.03 or a fraction "
@@ -31,6 +31,12 @@ def parse_number(text: Given, what: str) -> float:
     if not math.isfinite(value):
         raise UsageError(f"{what} '{text}' is not finite: write a decimal or a fraction.")
     return value
+
+
+def _fraction(text: str) -> float:
+    """``8/255`` or ``0.5/255``, rounded once."""
+    top, bottom = text.split("/")
+    return float(Fraction(top) / Fraction(bottom))
 
 
 def parse_eps(text: Given, what: str = "eps") -> float:

@@ -7,10 +7,11 @@ from pathlib import Path
 from robustbench_snn.card import Preprocess
 from robustbench_snn.data.cards import DatasetCard
 from robustbench_snn.data.cifar_archive import ArchiveRows, find_archive
+from robustbench_snn.data.class_checks import check_class_names
 from robustbench_snn.data.hub import hub_files
 from robustbench_snn.data.locations import require_folder
 from robustbench_snn.data.parquet_rows import ParquetRows, local_parquet
-from robustbench_snn.data.stored_images import Rows, StoredImages
+from robustbench_snn.data.stored_images import StoredImages
 from robustbench_snn.errors import UsageError
 
 # CIFAR-100's other label column, coarse_label, groups the classes into 20.
@@ -37,15 +38,18 @@ def load(
     """
     columns = _LABEL_COLUMNS[card.name]
     layout = _LAYOUTS[card.name].format(split=split)
-    rows: Rows
+    rows: ParquetRows | ArchiveRows
     if data_dir is None:
         rows = ParquetRows(hub_files(card, split, layout), "hub", columns)
     else:
         rows = _local_rows(card, split, data_dir, layout)
+    check_class_names(card, rows.class_names, rows.name(0))
     return StoredImages(card, split, rows, preprocess or Preprocess())
 
 
-def _local_rows(card: DatasetCard, split: str, data_dir: Path, layout: str) -> Rows:
+def _local_rows(
+    card: DatasetCard, split: str, data_dir: Path, layout: str
+) -> ParquetRows | ArchiveRows:
     require_folder(card.name, data_dir, layout)
     files = local_parquet(data_dir, (split,))
     if files:

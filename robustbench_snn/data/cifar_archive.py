@@ -31,6 +31,11 @@ BATCHES = {
 }
 # The largest batch file, CIFAR-100's training set, has 155 MB, either archive 186 MB unpacked.
 _LARGEST_BATCH, _LARGEST_ARCHIVE = 200_000_000, 400_000_000
+# The file beside the batches that names the classes, and what it calls them.
+_NAMES = {
+    "cifar10": ("batches.meta", "label_names"),
+    "cifar100": ("meta", "fine_label_names"),
+}
 _LABEL_KEYS = {"cifar10": "labels", "cifar100": "fine_labels"}
 _RECONSTRUCT: Any = np.zeros(0).__reduce__()[0]
 _ALLOWED: dict[tuple[str, str], Any] = {
@@ -65,6 +70,7 @@ class ArchiveRows:
         ]
         self._pixels = np.concatenate([pixels for pixels, _ in batches])
         self.labels = np.concatenate([labels for _, labels in batches])
+        self.class_names = _class_names(archive, dataset)
 
     def fingerprint(self) -> str:
         """Short sha256 over all pixels and labels of the split."""
@@ -129,16 +135,29 @@ class _ArrayUnpickler(pickle.Unpickler):
         return allowed
 
 
+def _class_names(archive: Path, dataset: str) -> list[str] | None:
+    """What the archive calls its classes, in label order; None where it lacks that file."""
+    name, key = _NAMES[dataset]
+    stored = _found(archive, (name,)).get(name)
+    content = None if stored is None else restricted_loads(stored, f"{archive}/{name}")
+    names = content.get(key) if isinstance(content, dict) else None
+    return [str(name) for name in names] if isinstance(names, list) else None
+
+
 def _read(archive: Path, names: Sequence[str]) -> list[bytes]:
     """The named files of a folder or tarball, in that order."""
-    if archive.is_dir():
-        stored = {n: (archive / n).read_bytes() for n in names if (archive / n).is_file()}
-    else:
-        stored = _read_tar(archive, names)
+    stored = _found(archive, names)
     missing = [name for name in names if name not in stored]
     if missing:
         raise UsageError(f"{archive} lacks {', '.join(missing)}: fetch the archive again.")
     return [stored[name] for name in names]
+
+
+def _found(archive: Path, names: Sequence[str]) -> dict[str, bytes]:
+    """Those of the named files that a folder or tarball holds."""
+    if archive.is_dir():
+        return {n: (archive / n).read_bytes() for n in names if (archive / n).is_file()}
+    return _read_tar(archive, names)
 
 
 def _read_tar(archive: Path, names: Sequence[str]) -> dict[str, bytes]:

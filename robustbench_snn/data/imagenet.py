@@ -16,6 +16,7 @@ from PIL import Image
 
 from robustbench_snn.card import Preprocess
 from robustbench_snn.data.cards import DatasetCard
+from robustbench_snn.data.class_checks import check_class_names
 from robustbench_snn.data.content import check_unchanged, content_sha256, stamp
 from robustbench_snn.data.hub import hub_files
 from robustbench_snn.data.imagenet_classes import WORDNET_IDS
@@ -114,10 +115,16 @@ def load(
     layout = f"{folder}/<wnid>/*.JPEG or {prefix}*.parquet"
     rows: Rows
     if data_dir is None:
-        rows = ParquetRows(hub_files(card, split, layout), "hub", ("label",))
+        rows = _parquet(card, hub_files(card, split, layout), "hub")
     else:
         rows = _local_rows(card, split, data_dir, layout)
     return StoredImages(card, split, rows, preprocess or Preprocess())
+
+
+def _parquet(card: DatasetCard, files: Sequence[Path], source: str) -> ParquetRows:
+    rows = ParquetRows(files, source, ("label",))
+    check_class_names(card, rows.class_names, files[0])
+    return rows
 
 
 def _local_rows(card: DatasetCard, split: str, data_dir: Path, layout: str) -> Rows:
@@ -127,7 +134,7 @@ def _local_rows(card: DatasetCard, split: str, data_dir: Path, layout: str) -> R
             return FolderRows(data_dir / name)
     files = local_parquet(data_dir, _PREFIXES[split])
     if files:
-        return ParquetRows(files, "local", ("label",))
+        return _parquet(card, files, "local")
     if any((data_dir / wnid).is_dir() for wnid in WORDNET_IDS):
         return FolderRows(data_dir)
     raise UsageError(

@@ -40,6 +40,7 @@ class ParquetRows:
         label = _pick(columns, label_columns, files[0])
         for path, file in zip(files, opened, strict=True):
             _check_columns(file.schema_arrow, opened[0].schema_arrow, self._image, label, path)
+        self.class_names = _class_names(opened[0].schema_arrow, label)
         self.labels = np.concatenate(
             [_labels(file, label, path) for path, file in zip(files, opened, strict=True)]
         )
@@ -173,13 +174,24 @@ def _check_columns(schema: Any, first: Any, image: str, label: str, path: Path) 
         )
 
 
+def _class_names(schema: Any, column: str) -> list[str] | None:
+    """What the file calls the classes of a label column, in order; None where it does not."""
+    from datasets import ClassLabel, Features
+
+    try:
+        feature = Features.from_arrow_schema(schema)[column]
+    except (ValueError, KeyError, TypeError):
+        return None  # what is said of other columns may be of a newer kind
+    return list(feature.names) if isinstance(feature, ClassLabel) else None
+
+
 def _pick(columns: Sequence[str], wanted: Sequence[str], path: Path) -> str:
     for column in wanted:
         if column in columns:
             return column
     raise UsageError(
         f"{path} has the columns {', '.join(columns)}, but none called "
-        f"{' or '.join(wanted)}: rename the column."
+        f"{' or '.join(wanted)}: give the files of this data set, or rename the column."
     )
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from robustbench_snn.card import Preprocess
 from robustbench_snn.data.base import Batch
 from robustbench_snn.data.cards import DatasetCard
+from robustbench_snn.data.class_checks import check_label_reach
 from robustbench_snn.data.preprocessing import to_pixels
 from robustbench_snn.errors import UsageError
 
@@ -69,6 +70,7 @@ class StoredImages:
                 f"{card.name} has labels 0..{card.num_classes - 1}, but {rows.name(first)} is "
                 f"labelled {int(labels[first])}: give a labelled split of {card.name}."
             )
+        check_label_reach(card, labels, rows.name(0))
 
     @cached_property
     def revision(self) -> str:

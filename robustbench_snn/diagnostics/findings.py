@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-Status = Literal["pass", "info", "warn", "fail", "skipped"]
+Status = Literal["pass", "info", "warn", "fail", "too few samples", "skipped"]
 
 # What raises a flag beside an accuracy.
 RAISED: tuple[Status, ...] = ("warn", "fail")
@@ -42,7 +42,8 @@ class Finding:
 
     Attributes:
         id: ``D1`` to ``D21``.
-        status: ``pass``, ``info`` (a figure without a verdict), ``warn``, ``fail`` or ``skipped``.
+        status: ``pass``, ``info`` (a figure without a verdict), ``warn``, ``fail``, ``too few
+            samples`` (beyond the threshold by no more than chance) or ``skipped``.
         figure: what was measured, with n.
         threshold: what was asked of it.
         note: why it was skipped, or what makes the figure special.

@@ -105,8 +105,10 @@ def _watched(units: dict[str, nn.Module], calls: list[_Call]) -> Iterator[None]:
     counts: dict[str, int] = {}
 
     def hook(name: str) -> Callable[..., None]:
-        def record(unit: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            calls.append(_Call(unit, name, counts.get(name, 0), inputs[0], output.detach()))
+        def record(unit: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+            # Some libraries return the membrane beside the spikes.
+            spikes = output[0] if isinstance(output, tuple) else output
+            calls.append(_Call(unit, name, counts.get(name, 0), inputs[0], spikes.detach()))
             counts[name] = counts.get(name, 0) + 1
 
         return record

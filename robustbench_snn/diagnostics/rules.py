@@ -20,6 +20,7 @@ from robustbench_snn.metrics import mcnemar
 Right = NDArray[np.bool_]
 
 FEW = 200
+FEW_SAMPLES: Status = "too few samples"
 _P = 0.01
 
 
@@ -36,8 +37,9 @@ def percent(right: Right) -> str:
     return f"{100 * right.mean():.1f} %"
 
 
-def _verdict(bad: bool, worst: Status = "fail") -> Status:
-    return worst if bad else "pass"
+def _verdict(bad: bool, worst: Status = "fail", beyond: bool = False) -> Status:
+    """``worst``, or a pass; neither where the figure is ``beyond`` the threshold by chance."""
+    return worst if bad else FEW_SAMPLES if beyond else "pass"
 
 
 def step_order(fgsm: Right, pgd: Right) -> Finding:
@@ -72,7 +74,8 @@ def noise_floor(noise: Right, pgd: Right) -> Finding:
     """D4: uniform noise fools no more than 0.2 % of samples that PGD does not."""
     only = float((pgd & ~noise).mean())
     figure = f"noise alone fools {100 * only:.1f} %; noise {percent(noise)}, PGD {percent(pgd)}"
-    return Finding("D4", _verdict(only > _share(pgd.size)), figure, "<= 0.2 % of samples")
+    status = _verdict(only > _share(pgd.size), beyond=only > 0.002)
+    return Finding("D4", status, figure, "<= 0.2 % of samples")
 
 
 def _share(n: int) -> float:
@@ -107,15 +110,15 @@ def convergence(
     figure = f"100 to 200 steps: {100 * drop:.1f} points, loss of the rest {100 * change:.1f} %"
     few = drop * at_100.size <= 1
     bad = (drop > 0.005 and not few) or (change > 0.01 and left.sum() > 2)
-    return Finding("D6", _verdict(bad, "warn"), figure, "<= 0.5 points and <= 1 % of loss")
+    status = _verdict(bad, "warn", drop > 0.005 or change > 0.01)
+    return Finding("D6", status, figure, "<= 0.5 points and <= 1 % of loss")
 
 
 def restarts(one: Right, five: Right) -> Finding:
     """D7: five starts gain at most 1 point over one (fail above 3)."""
     gain = float(one.mean() - five.mean())
-    status: Status = "pass"
-    if gain > 0.01 and gain * one.size > 2:
-        status = "fail" if gain > 0.03 else "warn"
+    worst: Status = "fail" if gain > 0.03 else "warn"
+    status = _verdict(gain > 0.01 and gain * one.size > 2, worst, gain > 0.01)
     figure = f"1 start {percent(one)}, 5 starts {percent(five)} (n {one.size})"
     return Finding("D7", status, figure, "<= 1 point (fail above 3)")
 
@@ -126,7 +129,8 @@ def black_box(square: Right, white_box: Right) -> Finding:
     figure = f"Square alone fools {100 * only:.1f} %; Square {percent(square)}, white box "
     figure += percent(white_box)
     bad = only > _share(square.size) or square.mean() < white_box.mean() - 0.002
-    return Finding("D8", _verdict(bad), figure, "<= 0.2 % of samples fooled by Square alone")
+    status = _verdict(bad, beyond=only > 0.002)
+    return Finding("D8", status, figure, "<= 0.2 % of samples fooled by Square alone")
 
 
 def transfer(transferred: Sequence[Right], white_box: Right) -> Finding:
@@ -171,7 +175,7 @@ def loss_choice(ce: Right, margin: Right) -> Finding:
     gap = abs(float(ce.mean() - margin.mean()))
     figure = f"CE {percent(ce)}, margin {percent(margin)} (n {ce.size})"
     bad = gap > 0.02 and gap * ce.size > 2
-    return Finding("D14", _verdict(bad, "warn"), figure, "within 2 points")
+    return Finding("D14", _verdict(bad, "warn", gap > 0.02), figure, "within 2 points")
 
 
 def undefended(pgd: Right, defended: bool) -> Finding:
@@ -180,5 +184,7 @@ def undefended(pgd: Right, defended: bool) -> Finding:
     figure = f"PGD-50 at 8/255 leaves {percent(pgd)} (n {pgd.size})"
     if defended:
         return Finding("D18", "info", figure, threshold, "the card says: adversarially trained")
-    bad = pgd.mean() > 0.01 and int(pgd.sum()) > 2
-    return Finding("D18", _verdict(bad, "warn"), figure, threshold)
+    beyond = bool(pgd.mean() > 0.01)
+    return Finding(
+        "D18", _verdict(beyond and int(pgd.sum()) > 2, "warn", beyond), figure, threshold
+    )

@@ -10,6 +10,7 @@ import torch
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
+from robustbench_snn.estimators.libraries import library_of, spike_emitters
 from robustbench_snn.estimators.names import (
     TRAINING,
     Estimator,
@@ -62,7 +63,7 @@ def spiking_units(model: nn.Module) -> dict[str, nn.Module]:
     declared = getattr(model, "spiking_units", None)
     if declared is not None:
         return dict(declared())
-    return {n: m for n, m in model.named_modules() if hasattr(m, "surrogate_function")}
+    return spike_emitters(model)
 
 
 def _all_units(model: nn.Module, estimator: str) -> dict[str, nn.Module]:
@@ -71,7 +72,7 @@ def _all_units(model: nn.Module, estimator: str) -> dict[str, nn.Module]:
     emitters = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, neuron.BaseNode) or hasattr(module, "surrogate_function")
+        if isinstance(module, neuron.BaseNode) or library_of(module)
     }
     missed = [name for name, module in emitters.items() if id(module) not in known]
     if missed:
@@ -94,7 +95,7 @@ def installed(model: nn.Module, estimator: str, probe: Tensor | None = None) -> 
     Whatever happens inside, everything is as it was afterwards.
 
     Args:
-        model: images to logits; its spiking units carry a ``surrogate_function``.
+        model: images to logits.
         estimator: text such as ``atan:alpha=2``; ``training`` changes nothing.
         probe: a few images [b, *]; their logits must not change by a bit. None skips the gate.
 

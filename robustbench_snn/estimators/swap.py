@@ -10,6 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from robustbench_snn.estimators.libraries import (
+    SINABS,
+    SNNTORCH,
+    SPIKINGJELLY,
+    in_backward,
+    in_fire,
+    library_of,
+)
+from robustbench_snn.estimators.names import NotApplicable
 from robustbench_snn.estimators.unit import UnitSlope
 from robustbench_snn.models.neuron import LIF, FusedLIF
 
@@ -21,7 +30,15 @@ def override(unit: nn.Module, forward: Callable[[Tensor], Tensor], undo: ExitSta
 
 
 def swap(unit: nn.Module, slope: UnitSlope, clock: Clock, undo: ExitStack) -> None:
-    """Differentiate the spikes of ``unit`` with ``slope`` until ``undo`` unwinds."""
+    """Differentiate the spikes of ``unit`` with ``slope`` until ``undo`` unwinds.
+
+    Raises:
+        NotApplicable: the unit's library leaves no place for it.
+    """
+    library = library_of(unit)
+    if library != SPIKINGJELLY:
+        _swap_foreign(unit, library, slope, clock, undo)
+        return
     own = unit.surrogate_function
     undo.callback(_put_back, unit, own)
     unit.surrogate_function = Swapped(slope, clock)
@@ -34,6 +51,20 @@ def swap(unit: nn.Module, slope: UnitSlope, clock: Clock, undo: ExitStack) -> No
             return SlopedLIF.apply(x, *constants, slope, first, wanted)
 
         override(unit, fused, undo)
+
+
+def _swap_foreign(
+    unit: nn.Module, library: str, slope: UnitSlope, clock: Clock, undo: ExitStack
+) -> None:
+    if library == SNNTORCH:
+        in_fire(unit, Swapped(slope, clock, strict=True).forward, undo)
+    elif library == SINABS and type(slope) is UnitSlope:
+        in_backward(unit, lambda u: slope.at(u.unsqueeze(0), 0, True)[0], undo)
+    elif library == SINABS:
+        raise NotApplicable("sinabs asks for slopes backwards in time, and it needs them forwards")
+    else:
+        kind = library or type(unit).__name__
+        raise NotApplicable(f"neurons of {kind} leave no place to put another derivative")
 
 
 def _put_back(unit: nn.Module, own: Any) -> None:
@@ -61,32 +92,36 @@ class Clock:
 
 
 class Swapped(nn.Module):
-    """A surrogate function for single time steps: fires at u >= 0, slope from a UnitSlope."""
+    """A surrogate function for single time steps: fires at u >= 0, slope from a UnitSlope.
+
+    ``strict`` fires at u > 0 only, as snnTorch does.
+    """
 
     spiking = True
 
-    def __init__(self, slope: UnitSlope, clock: Clock) -> None:
+    def __init__(self, slope: UnitSlope, clock: Clock, strict: bool = False) -> None:
         super().__init__()
-        self._slope, self._clock = slope, clock
+        self._slope, self._clock, self._strict = slope, clock, strict
 
     def forward(self, u: Tensor) -> Tensor:
         first, fresh = self._clock.count(self._slope, 1)
         if not (torch.is_grad_enabled() and u.requires_grad):
-            return (u >= 0).to(u.dtype)
-        return Step.apply(u, self._slope.at(u.detach().unsqueeze(0), first, fresh)[0])
+            return (u > 0 if self._strict else u >= 0).to(u.dtype)
+        slopes = self._slope.at(u.detach().unsqueeze(0), first, fresh)[0]
+        return Step.apply(u, slopes, self._strict)
 
 
 class Step(Function):
     """Heaviside of u, differentiated as the given slope."""
 
     @staticmethod
-    def forward(ctx: Any, u: Tensor, slope: Tensor) -> Tensor:
+    def forward(ctx: Any, u: Tensor, slope: Tensor, strict: bool) -> Tensor:
         ctx.save_for_backward(slope)
-        return (u >= 0).to(u.dtype)
+        return (u > 0 if strict else u >= 0).to(u.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return grads[0] * ctx.saved_tensors[0], None
+        return grads[0] * ctx.saved_tensors[0], None, None
 
 
 class SlopedLIF(FusedLIF):

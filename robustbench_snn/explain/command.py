@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustbench_snn.errors import UsageError
+from robustbench_snn.errors import StorageError, UsageError, disk_errors
 from robustbench_snn.explain.options import explain_config, listing, read
 from robustbench_snn.explain.settings import ExplainConfig
 
@@ -26,15 +26,20 @@ _ERRORS_SHOWN = 3
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (default: that of the process); returns the exit code.
 
-    0 done, 2 a mistake in what was asked, 3 done but for failed shards, 130 interrupted.
+    0 done, 2 a mistake in what was asked, 3 done but for failed shards or pictures that could not
+    be read, 130 interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return _main(read(words))
+        with disk_errors():
+            return _main(read(words))
     except UsageError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return USAGE
+    except StorageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print("\ninterrupted; finished results are kept: run the same again.", file=sys.stderr)
         return INTERRUPTED
@@ -105,12 +110,12 @@ def _check_defined(
 
 
 def _photographs(options: argparse.Namespace, config: ExplainConfig, notes: Sequence[str]) -> int:
-    from robustbench_snn.explain.photographs import read_photograph
+    from robustbench_snn.explain.photographs import readable
 
-    paths = [Path(name) for name in options.image]
     # Before the seconds that importing torch takes.
-    for path in paths:
-        read_photograph(path)
+    paths, errors = readable([Path(name) for name in options.image])
+    for error in errors:
+        print(f"left out: {error}", file=sys.stderr)
     stems = _stems(options, config.maps)
     from robustbench_snn.explain.compute import Reading
     from robustbench_snn.explain.photo_sheet import photo_sheet
@@ -128,7 +133,7 @@ def _photographs(options: argparse.Namespace, config: ExplainConfig, notes: Sequ
     for kind, sheet in sheets.items():
         for path in sheet.write(stems[kind]):
             print(f"wrote {path}")
-    return OK
+    return FAILED if errors else OK
 
 
 def _dataset(options: argparse.Namespace, config: ExplainConfig, notes: Sequence[str]) -> int:

@@ -21,6 +21,7 @@ from robustbench_snn.explain.settings import (
 from robustbench_snn.options import Parser
 
 DEFAULT_RESULTS = "explanations"
+DEFAULT_SHOWN = 8
 _EXAMPLES = """examples:
   python -m robustbench_snn.explain --image photo.jpg --map rate --out overlay.png
   python -m robustbench_snn.explain --dataset digit-scenes --n 100 --metrics
@@ -126,7 +127,9 @@ def _picture(group: Any) -> None:
     group.add_argument(
         "--out", metavar="FILE", help="picture (.png; overlay.png); .pdf, .csv, .json beside it"
     )
-    group.add_argument("--show", metavar="N", default="8", help="images drawn from a data set (8)")
+    group.add_argument(
+        "--show", metavar="N", help=f"images drawn from a data set ({DEFAULT_SHOWN})"
+    )
     group.add_argument(
         "--choose",
         metavar="RULE",
@@ -174,7 +177,13 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
     found = parser().parse_args(list(argv))
     found.maps = parse_maps(found.map or ["rate"])
     found.number = None if found.number is None else parse_count(found.number, "--pass")
-    found.show = parse_count(found.show, "--show")
+    found.show_given = 0 if found.show is None else parse_count(found.show, "--show")
+    found.show = found.show_given or DEFAULT_SHOWN
+    if found.n is not None and found.show_given > parse_count(found.n, "--n"):
+        raise UsageError(
+            f"--show {found.show_given} asks for more pictures than the {found.n} samples of --n: "
+            f"give --show {found.n} or less."
+        )
     if found.image and (found.dataset or found.metrics):
         raise UsageError(
             "--image explains your own pictures, whose classes and objects are unknown: leave out "
@@ -247,18 +256,18 @@ def _pair(text: str) -> tuple[str, Any]:
 
 def listing() -> str:
     """Maps, refused maps and groups of metrics, as tables."""
-    from robustbench_snn.report.tables import to_markdown
+    from robustbench_snn.report.tables import folded
 
     maps = [
-        {"map": kind.name, "from": kind.source, "unit": kind.unit, "what": kind.summary}
+        {"map": kind.name, "what": f"{kind.summary} [{kind.unit}; from {kind.source}]"}
         for kind in KINDS.values()
     ]
     refused = [{"not offered": name, "why": why} for name, why in REFUSED.items()]
     groups = [{"group of metrics": name, "measured": how} for name, how in GROUPS.items()]
     return "\n".join(
         [
-            to_markdown(maps, ["map", "from", "unit", "what"]),
-            to_markdown(refused, ["not offered", "why"]),
-            to_markdown(groups, ["group of metrics", "measured"]),
+            folded(maps, ["map", "what"]),
+            folded(refused, ["not offered", "why"]),
+            folded(groups, ["group of metrics", "measured"]),
         ]
     )

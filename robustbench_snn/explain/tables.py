@@ -13,7 +13,7 @@ from robustbench_snn.explain.controls import CONTROLS
 from robustbench_snn.explain.settings import GROUPS, MAPS, ExplainConfig
 from robustbench_snn.explain.stored import Measured
 from robustbench_snn.explain.summary import Line, lines, paired
-from robustbench_snn.report.tables import to_csv, to_markdown
+from robustbench_snn.report.tables import to_csv, to_json, to_markdown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +105,7 @@ def write(
     caption: str,
     stem: Path,
 ) -> list[Path]:
-    """Write ``stem``.md, .csv, _paired.csv and _samples.parquet; returns the paths.
+    """Write ``stem``.md, .csv, .json, _paired.csv and _samples.parquet; returns the paths.
 
     The last one holds the numbers of every sample, from which all others follow.
     """
@@ -115,6 +115,9 @@ def write(
         stem.with_suffix(".md"): text(made, differences, undefined, caption),
         stem.with_suffix(".csv"): to_csv([line.record() for line in made], CSV_COLUMNS),
         stem.with_name(f"{stem.name}_paired.csv"): to_csv(differences, PAIRED_COLUMNS),
+        stem.with_suffix(".json"): to_json(
+            [one.facts | {"result_keys": list(one.keys)} for one in found]
+        ),
     }
     for path, body in texts.items():
         path.write_text(body, encoding="utf-8")

@@ -5,7 +5,6 @@ Needs the results store only, no torch; matplotlib and seaborn are imported when
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from robustbench_snn.errors import UsageError
 from robustbench_snn.metrics import wilson
 from robustbench_snn.report.corruptions import DASH, Cells, Share
 from robustbench_snn.report.dependence import independent
-from robustbench_snn.report.tables import to_csv, to_latex, to_markdown
+from robustbench_snn.report.tables import to_csv, to_json, to_latex, to_markdown
 from robustbench_snn.store import Results
 
 if TYPE_CHECKING:
@@ -179,7 +178,7 @@ class CorruptionTable:
         return "".join(f", and each of their {count} objects once" for count in sorted(found))
 
     def write(self, folder: Path, name: str = "corruptions") -> list[Path]:
-        """Write both tables as Markdown and LaTeX and all cells as CSV; returns the paths."""
+        """Write both tables as Markdown and LaTeX, all cells as CSV, their results as JSON."""
         folder.mkdir(parents=True, exist_ok=True)
         tables = [
             (self.summary(), self.summary_columns()),
@@ -191,6 +190,7 @@ class CorruptionTable:
             for i, table in enumerate(tables, start=1)
         )
         texts = {".md": markdown, ".tex": latex, ".csv": to_csv(list(self.records()), CSV_COLUMNS)}
+        texts[".json"] = self.provenance()
         for suffix, text in texts.items():
             (folder / (name + suffix)).write_text(text, encoding="utf-8")
         return [folder / (name + suffix) for suffix in texts]
@@ -199,7 +199,7 @@ class CorruptionTable:
         """JSON that names the results behind the tables."""
         models = [dict(m.facts) | {"result_keys": list(m.keys)} for m in self.models]
         content = {"dataset": self.dataset, "caption": self.caption(), "models": models}
-        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        return to_json(content)
 
 
 def _model(facts: Mapping[str, str], group: pd.DataFrame, clean: pd.DataFrame) -> ModelResult:

@@ -5,7 +5,6 @@ Needs the results store only, no torch; matplotlib and seaborn are imported when
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from robustbench_snn.config import CLEAN
 from robustbench_snn.report.columns import attack_sentences
 from robustbench_snn.report.outcomes import Outcomes
 from robustbench_snn.report.table4 import Table4
-from robustbench_snn.report.tables import to_csv
+from robustbench_snn.report.tables import to_csv, to_json
 
 CSV_COLUMNS = ["panel", "kind", "family", "model", "x", "accuracy", "low", "high", "n"]
 _AXES = {
@@ -52,24 +51,16 @@ class Curves:
         return found
 
     def provenance(self) -> dict[str, Any]:
-        """Which results the figure shows: everything needed to find them again."""
-        return {
-            "dataset": self.table.dataset,
-            "attacks": [spec.json() for spec in self.table.columns.values() if spec != CLEAN],
-            "models": [
-                dict(outcome.facts) | {"n": outcome.n, "result_keys": list(outcome.keys)}
-                for outcome in self.table.outcomes
-            ],
-            "reported": self.table.reported.caption(self.table.dataset),
-        }
+        """Which results the figure shows: those of its table."""
+        return self.table.provenance()
 
     def write(self, folder: Path, name: str = "figure3") -> list[Path]:
         """Write pdf, png, the plotted csv and the json naming the results; returns the paths."""
         folder.mkdir(parents=True, exist_ok=True)
         points = self.points()
         (folder / f"{name}.csv").write_text(to_csv(points, CSV_COLUMNS), encoding="utf-8")
-        sidecar = json.dumps(self.provenance(), indent=2, ensure_ascii=False)
-        (folder / f"{name}.json").write_text(sidecar + "\n", encoding="utf-8")
+        sidecar = to_json(self.provenance())
+        (folder / f"{name}.json").write_text(sidecar, encoding="utf-8")
         draw(points, self.title(), folder / name)
         return [folder / (name + suffix) for suffix in (".pdf", ".png", ".csv", ".json")]
 

@@ -21,7 +21,13 @@ from robustbench_snn.errors import UsageError
 from robustbench_snn.metrics import effective_size, mcnemar, paired_difference
 from robustbench_snn.report.columns import preset_columns
 from robustbench_snn.report.outcomes import Outcomes, collect
-from robustbench_snn.report.tables import format_accuracy, format_difference, to_csv, to_markdown
+from robustbench_snn.report.tables import (
+    format_accuracy,
+    format_difference,
+    to_csv,
+    to_json,
+    to_markdown,
+)
 from robustbench_snn.store import Results
 
 TRAINING, ALL = "training", "all together"
@@ -134,7 +140,7 @@ def report(tables: Sequence[Estimators], preset: Path, command: str) -> str:
 def write(
     tables: Sequence[Estimators], preset: Path, folder: Path, name: str, command: str
 ) -> list[Path]:
-    """Write the report, its numbers as CSV, and right (1) or wrong (0) for every sample as CSV."""
+    """Write the report, its numbers and each sample's right (1) or wrong (0) as CSV, and JSON."""
     folder.mkdir(parents=True, exist_ok=True)
     records = [
         {"model": table.outcome.model, **record} for table in tables for record in table.records()
@@ -152,6 +158,9 @@ def write(
         ".md": report(tables, preset, command),
         ".csv": to_csv(records, ["model", *COLUMNS]),
         "_samples.csv": to_csv(samples, ["model", "sample", *names]),
+        ".json": to_json(
+            [dict(t.outcome.facts) | {"result_keys": list(t.outcome.keys)} for t in tables]
+        ),
     }
     for suffix, text in texts.items():
         (folder / (name + suffix)).write_text(text, encoding="utf-8")

@@ -177,6 +177,7 @@ def print_records(
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title or None, title_justify="left", caption=text, caption_justify="left")
     for name in columns:
@@ -185,5 +186,6 @@ def print_records(
             name, justify="right" if number else "left", no_wrap=number, overflow="fold"
         )
     for record in records:
-        table.add_row(*(record.get(name, "") for name in columns))
+        # As it is: square brackets in names are no markup.
+        table.add_row(*(Text(record.get(name, "")) for name in columns))
     Console().print(table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from robustbench_snn.attack_spec import AttackSpec, format_distance, format_param
@@ -169,24 +169,54 @@ def command(config: RunConfig, named: Sequence[str] = (), **changes: str) -> str
     Args:
         config: settings that differ from the defaults are repeated.
         named: names and patterns of models; none stands for the default ones.
-        changes: the attack and its options.
+        changes: the attack and its options, or a suite, which has no say in where work is done
+            and is asked of clean images.
     """
     plain = RunConfig((), ())
     words = ["python", "-m", "robustbench_snn.run"]
     for name in named:
         words += ["--model", name]
-    for key in ("dataset", "split", "data_dir", "weights", "n", "seed", "out", "fast"):
+    keys: tuple[str, ...] = ("dataset", "split", "data_dir", "weights", "n", "seed", "out")
+    keys += ("batch_size", "shard_size", "device")
+    if "suite" not in changes:
+        keys += ("executor", "workers", "ray_address", "fast")
+    for key in keys:
         value = getattr(config, key)
         if value != getattr(plain, key):
             words += [f"--{key.replace('_', '-')}", str(value)]
-    if config.corruptions:
+    if config.corruptions and "suite" not in changes:
         words += _corruption_words(config)
-    for plugin in config.plugins:
-        words += ["--plugin", plugin]
-    for key, value in config.model_args.items():
-        words += ["--model-arg", f"{key}={value}"]
+    words += own_model_words(config)
     for key, value in changes.items():
         words += [f"--{key.replace('_', '-')}", value]
+    return shlex.join(words)
+
+
+def own_model_words(config: RunConfig) -> list[str]:
+    """The options without which a user's own models and arguments are not found again."""
+    words = [word for plugin in config.plugins for word in ("--plugin", plugin)]
+    return words + [
+        word
+        for key, value in config.model_args.items()
+        for word in ("--model-arg", f"{key}={value}")
+    ]
+
+
+def sibling_command(module: str, config: RunConfig, *first: str, model_args: bool = True) -> str:
+    """A command of ``check`` or ``verify`` about the models of ``config``.
+
+    Args:
+        module: of the command.
+        config: of the run.
+        first: what comes first.
+        model_args: whether the command takes ``--model-arg``.
+    """
+    words = ["python", "-m", f"robustbench_snn.{module}", *first]
+    words += own_model_words(config if model_args else replace(config, model_args={}))
+    for key in ("weights", "data_dir", "device"):
+        value = getattr(config, key)
+        if value not in (None, "auto"):
+            words += [f"--{key.replace('_', '-')}", value]
     return shlex.join(words)
 
 
@@ -200,8 +230,20 @@ def _corruption_words(config: RunConfig) -> list[str]:
     return words
 
 
-def next_command(config: RunConfig, named: Sequence[str] = ()) -> str:
-    """What to try after this run: a stronger attack than the strongest of it."""
+def next_command(
+    config: RunConfig, named: Sequence[str] = (), spikes: bool = True, random: bool = False
+) -> str:
+    """What to try after this run: a stronger attack than the strongest of it.
+
+    Args:
+        config: of the run.
+        named: names and patterns of its models.
+        spikes: whether all its models have spiking units.
+        random: whether one of them encodes images at random, so that gradients are averaged.
+    """
+    if random:
+        name = "apgd" if any(spec.name == "pgd-worst" for spec in config.attacks) else "pgd-worst"
+        return command(config, named, attack=name, steps="50", eot="10")
     pgd = [spec for spec in config.attacks if spec.name == "pgd"]
     if not pgd:
         return command(config, named, attack="pgd", steps="10")
@@ -209,5 +251,5 @@ def next_command(config: RunConfig, named: Sequence[str] = ()) -> str:
         eps = format_distance(float(pgd[0].params["eps"]))
         return command(config, named, attack="pgd", eps=eps, steps="50")
     if len({spec.params["eps"] for spec in pgd}) > 1:
-        return command(config, named, suite="reliable")
+        return command(config, named, suite="reliable" if spikes else "standard")
     return command(config, named, attack="pgd", eps="1/255,2/255,4/255,8/255,16/255", steps="50")

@@ -20,6 +20,7 @@ from robustbench_snn.report.tables import (
     format_accuracy,
     format_difference,
     to_csv,
+    to_json,
     to_latex,
     to_markdown,
 )
@@ -170,12 +171,25 @@ class Table4:
             return text + "\n" + to_latex(printed, head, about, f"tab:{self.name}-reported")
         return f"{text}\n% {about}\n"
 
+    def provenance(self) -> dict[str, Any]:
+        """Which results the table shows: everything needed to find them again."""
+        return {
+            "dataset": self.dataset,
+            "attacks": [spec.json() for spec in self.columns.values() if spec != CLEAN],
+            "models": [
+                dict(outcome.facts) | {"n": outcome.n, "result_keys": list(outcome.keys)}
+                for outcome in self.outcomes
+            ],
+            "reported": self.reported.caption(self.dataset),
+        }
+
     def write(self, folder: Path, name: str | None = None) -> list[Path]:
-        """Write Markdown, LaTeX and CSV into ``folder``, made if missing; returns the paths."""
+        """Write Markdown, LaTeX, CSV and JSON into ``folder``, made if missing; the paths."""
         folder.mkdir(parents=True, exist_ok=True)
         name = name or self.name
         csv = to_csv(self.records(), CSV_COLUMNS)
         texts = {".md": self.markdown(), ".tex": self.latex(), ".csv": csv}
+        texts[".json"] = to_json(self.provenance())
         for suffix, text in texts.items():
             (folder / (name + suffix)).write_text(text, encoding="utf-8")
         return [folder / (name + suffix) for suffix in texts]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +14,8 @@ from robustbench_snn.metrics import wilson
 
 Row = Mapping[str, Any]
 
+# A number, alone or with its interval: ``-1.2 [-3.4, +1.0]``.
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?( \[[-+\d., ]*\])?")
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -56,6 +61,11 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _one_line(text: str) -> str:
+    """``text`` without line breaks, which would end the row of a table."""
+    return " ".join(text.split()) if len(text.splitlines()) > 1 else text
+
+
 def _is_number(text: str) -> bool:
     return not text or text[0].isdigit() or (text[0] in "+-−" and text[1:2].isdigit())
 
@@ -74,12 +84,11 @@ def to_markdown(rows: Any, columns: Sequence[str]) -> str:
     Returns:
         The table with a final newline; columns of numbers are aligned to the right.
     """
-    cells = _cells(rows, columns)
-    cells = [[cell.replace("|", r"\|") for cell in row] for row in cells]
-    widths = [
-        max(3, len(column), *(len(row[i]) for row in cells)) if cells else max(3, len(column))
-        for i, column in enumerate(columns)
+    heads, *cells = [
+        [_one_line(cell).replace("|", r"\|") for cell in row]
+        for row in [list(columns), *_cells(rows, columns)]
     ]
+    widths = [max(3, *(len(row[i]) for row in [heads, *cells])) for i in range(len(columns))]
     right = [_right_aligned(cells, i) for i in range(len(columns))]
 
     def line(row: Sequence[str]) -> str:
@@ -93,7 +102,25 @@ def to_markdown(rows: Any, columns: Sequence[str]) -> str:
         "-" * (width - 1) + (":" if to_right else "-")
         for width, to_right in zip(widths, right, strict=True)
     ]
-    return "\n".join([line(columns), line(rule), *(line(row) for row in cells)]) + "\n"
+    return "\n".join([line(heads), line(rule), *(line(row) for row in cells)]) + "\n"
+
+
+def folded(records: Sequence[Row], columns: Sequence[str], width: int = 100) -> str:
+    """``to_markdown`` of texts, at most ``width`` columns wide: the last column goes on below.
+
+    Args:
+        records: texts by column.
+        columns: those shown.
+        width: of the whole table; the last column keeps 20 in any case.
+    """
+    *first, last = columns
+    taken = sum(3 + max(3, len(c), *(len(str(r[c])) for r in records)) for c in first)
+    rows: list[dict[str, str]] = []
+    for record in records:
+        lines = textwrap.wrap(str(record[last]), max(20, width - taken - 4)) or [""]
+        rows.append({**record, last: lines[0]})
+        rows += [{last: line} for line in lines[1:]]
+    return to_markdown(rows, columns)
 
 
 def escape_latex(text: str) -> str:
@@ -108,13 +135,15 @@ def to_latex(rows: Any, columns: Sequence[str], caption: str = "", label: str = 
         rows, columns: as in ``to_markdown``; all text is escaped.
         caption, label: of the table environment.
     """
-    cells = _cells(rows, columns)
+    heads, *cells = [
+        [_one_line(cell) for cell in row] for row in [list(columns), *_cells(rows, columns)]
+    ]
     spec = "".join("r" if _right_aligned(cells, i) else "l" for i in range(len(columns)))
 
     def line(row: Sequence[str]) -> str:
         return " & ".join(escape_latex(cell) for cell in row) + r" \\"
 
-    body = [rf"\begin{{tabular}}{{{spec}}}", r"\toprule", line(columns), r"\midrule"]
+    body = [rf"\begin{{tabular}}{{{spec}}}", r"\toprule", line(heads), r"\midrule"]
     body += [*(line(row) for row in cells), r"\bottomrule", r"\end{tabular}"]
     if caption:
         head = [r"\begin{table}", r"\centering", rf"\caption{{{escape_latex(caption)}}}"]
@@ -122,13 +151,30 @@ def to_latex(rows: Any, columns: Sequence[str], caption: str = "", label: str = 
     return "\n".join(body) + "\n"
 
 
+def _no_formula(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = _one_line(value)
+    begins = text.lstrip()[:1] in tuple("=+-@")
+    return f"'{text}" if begins and not _NUMBER.fullmatch(text) else text
+
+
+def to_json(content: Any) -> str:
+    """``content`` as the JSON that stands beside a table or figure and names its results."""
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
 def to_csv(rows: Any, columns: Sequence[str]) -> str:
-    """Comma-separated values with a header line; floats keep every digit."""
+    """Comma-separated values with a header line; floats keep every digit.
+
+    Texts that a spreadsheet would take for a formula (``=``, ``+``, ``-`` or ``@`` first, and no
+    number) get an apostrophe in front, which keeps them texts.
+    """
     records = rows.to_dict("records") if hasattr(rows, "to_dict") else rows
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
+    writer.writerow([_no_formula(column) for column in columns])
     for record in records:
         values = [record.get(column) for column in columns]
-        writer.writerow(["" if value is None or value != value else value for value in values])
+        writer.writerow(["" if v is None or v != v else _no_formula(v) for v in values])
     return buffer.getvalue()

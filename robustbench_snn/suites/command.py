@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from robustbench_snn.attack_spec import format_distance
 from robustbench_snn.attacks import ATTACKS, attack_type
 from robustbench_snn.attacks.values import parse_eps
 from robustbench_snn.config import RunConfig
 from robustbench_snn.errors import UsageError
 from robustbench_snn.presets import AttackTable
+from robustbench_snn.report.summary import sibling_command
 from robustbench_snn.suites.spec import (
     OTHERS,
     Suite,
@@ -150,6 +152,28 @@ def check_attacks(suite: Suite, config: RunConfig) -> None:
                 f"suite runs on '{config.dataset}', so it would aim at other classes: name a "
                 "source of that data set (--list)."
             )
+    check_something_attacks(suite, config.models)
+
+
+def check_something_attacks(suite: Suite, models: Sequence[str]) -> None:
+    """Refuse a suite whose worst case would be clean accuracy.
+
+    Raises:
+        UsageError: no attack within the suite's eps would run on some model.
+    """
+    candidates = ["training"] * max(suite.screen.keep, 0) if suite.screen.estimators else []
+    for model in models:
+        others = [other for other in models if other != model]
+        specs = [
+            attack_at(table, suite.eps)
+            for table in resolved((*suite.full, *suite.step), candidates, others)
+        ]
+        if not any(0 < float(spec.params.get("eps", 0)) <= suite.eps for spec in specs):
+            raise UsageError(
+                f"suite '{suite.name}' runs no attack within its eps of "
+                f"{format_distance(suite.eps)} on '{model}', so its worst case would be clean "
+                "accuracy: add a [[step]], or run --attack clean."
+            )
 
 
 def main(words: Sequence[str]) -> int:
@@ -177,7 +201,7 @@ def main(words: Sequence[str]) -> int:
     print(report(rows))
     for path in write(rows, Path(config.out), f"suite_{suite.name}_{config.dataset}"):
         print(f"wrote {path}")
-    print(f"next: python -m robustbench_snn.verify {config.out}")
+    print(f"next: {sibling_command('verify', config, config.out, model_args=False)}")
     return 3 if any(row["status"] != "ok" for row in rows) else 0
 
 

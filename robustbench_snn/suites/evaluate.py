@@ -187,6 +187,7 @@ class ModelRun:
             self.say(f"{self.model.name}: screen at {where} on {found.ranking.n} chose {best}")
         for table in resolved(suite.step, self.chosen, self.others, self.searched):
             found.log.append(self.step(attack_at(table, suite.eps), range(found.n)))
+        self._check_attacked()
         self._curve()
         found.seconds = time.perf_counter() - begun
         return found
@@ -226,6 +227,17 @@ class ModelRun:
             log = _added(log, row, len(rows), standing.take(spec, row) if _ok(row) else 0)
         self._tell(log)
         return log
+
+    def _check_attacked(self) -> None:
+        """Raise UsageError when nothing but clean predictions stands behind the worst case."""
+        steps, full = self.found.log, set(self.found.full) - {CLEAN}
+        if full or any(not log.reason for log in steps):
+            return
+        why = steps[0].reason if steps else "none applies to a model like it."
+        raise UsageError(
+            f"no attack of suite '{self.suite.name}' can be run on '{self.model.name}', so its "
+            f"worst case would be clean accuracy: {why}"
+        )
 
     def _tell(self, log: StepLog) -> None:
         if log.reason:

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from robustbench_snn.report.tables import to_csv
+from robustbench_snn.report.tables import to_csv, to_json
 from robustbench_snn.suites.curves import eps50, resolved_from
+from robustbench_snn.suites.tables import WORST, provenance
 
 CSV_COLUMNS = ("model", "curve", "eps", "accuracy", "low", "high", "correct", "n", "eps50")
-WORST = "worst case"
 
 
 def points(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -51,21 +51,7 @@ def write(rows: Sequence[Mapping[str, Any]], folder: Path, name: str) -> list[Pa
     folder.mkdir(parents=True, exist_ok=True)
     markers = points(rows)
     (folder / f"{name}.csv").write_text(to_csv(markers, CSV_COLUMNS), encoding="utf-8")
-    facts = [
-        {
-            key: row[key]
-            for key in ("suite", "model", "weights_sha256", "dataset", "dataset_revision")
-        }
-        | {
-            "key": row["key"],
-            "n": row["n_curve"],
-            "seed": row["seed"],
-            "surrogate": row["surrogate"],
-        }
-        for row in rows
-    ]
-    text = json.dumps({"results": facts}, indent=2, ensure_ascii=False)
-    (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    (folder / f"{name}.json").write_text(to_json(provenance(rows)), encoding="utf-8")
     draw(markers, title(rows), folder / name)
     return [folder / (name + suffix) for suffix in (".pdf", ".png", ".csv", ".json")]
 

@@ -238,6 +238,12 @@ def attack_at(table: AttackTable, eps: float) -> AttackSpec:
         return AttackSpec("clean")
     known = {option.name for option in attack_type(name).options()}
     filled = dict(given)
+    norm = str(filled.get("norm", "linf")).lower()
+    if "eps" in known and "eps" not in filled and norm != "linf":
+        raise UsageError(
+            f"attack '{name}' of the suite is bounded in {norm}, and the suite's eps of "
+            f"{format_distance(eps)} is meant in linf: give the attack an eps of its own."
+        )
     if "eps" in known and "eps" not in filled:
         filled["eps"] = eps
         if "step_size" in known and eps > 0:

@@ -36,7 +36,7 @@ def suite_rows(
         wanted = f"suite '{suite}'" if suite else "suite"
         raise UsageError(
             f"'{root}' holds no finished {wanted}: run one with "
-            "python -m robustbench_snn.run --suite reliable."
+            "`python -m robustbench_snn.run --suite reliable`."
         )
     frame = frame.sort_values("started_at", kind="stable")
     latest = frame.drop_duplicates(list(dict.fromkeys([*_SAME, *IDENTIFYING])), keep="last")

@@ -12,7 +12,7 @@ from robustbench_snn.attack_spec import format_distance
 from robustbench_snn.data import sample_groups
 from robustbench_snn.data.catalogue import repeated
 from robustbench_snn.metrics import effective_size
-from robustbench_snn.report.tables import format_accuracy, to_csv, to_markdown
+from robustbench_snn.report.tables import format_accuracy, to_csv, to_json, to_markdown
 from robustbench_snn.suites.curves import eps50, eps50_band, levels, resolved_from
 
 Row = Mapping[str, Any]
@@ -231,8 +231,15 @@ def _times_caption(row: Row) -> str:
     )
 
 
+def provenance(rows: Sequence[Row]) -> dict[str, Any]:
+    """Which results tables and figures of suites show."""
+    facts = ("suite", "model", "weights_sha256", "dataset", "dataset_revision", "key")
+    more = ("n", "n_curve", "seed", "surrogate")
+    return {"results": [{name: row[name] for name in (*facts, *more)} for row in rows]}
+
+
 def write(rows: Sequence[Row], folder: Path, name: str, command: str = "") -> list[Path]:
-    """Write ``report`` as Markdown and the headline, curves and gradient health as CSV."""
+    """Write ``report`` as Markdown, headline, curves and gradient health as CSV, and JSON."""
     folder.mkdir(parents=True, exist_ok=True)
     points = [
         {"model": row["model"], **point} for row in rows for point in json.loads(row["curves"])
@@ -249,6 +256,7 @@ def write(rows: Sequence[Row], folder: Path, name: str, command: str = "") -> li
         "_gradients.csv": to_csv(
             health, ["model", "name", "step", "rate", "zero_share", "moved", "uphill"]
         ),
+        ".json": to_json(provenance(rows)),
     }
     paths = []
     for suffix, text in texts.items():

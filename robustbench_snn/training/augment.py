@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_snn.errors import UsageError
-from robustbench_snn.registry import did_you_mean
+from robustbench_snn.training.recipe import check_augmentations
 
 Pixels = NDArray[np.uint8]
 SHIFT, CUTOUT, ERASED = 4, 8, 0.25
@@ -90,9 +89,7 @@ def augment(x: Pixels, names: Sequence[str], rng: np.random.Generator) -> Pixels
     Raises:
         UsageError: a name that is no augmentation.
     """
+    check_augmentations(names)
     for name in names:
-        if name not in AUGMENTS:
-            hint = did_you_mean(name, list(AUGMENTS))
-            raise UsageError(f"unknown augmentation '{name}': {hint}")
         x = AUGMENTS[name](x, rng)
     return x

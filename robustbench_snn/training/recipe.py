@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from robustbench_snn.errors import UsageError
+from robustbench_snn.registry import did_you_mean
 from robustbench_snn.training.adversarial import Adversarial
 
 AUGMENTATIONS = {
@@ -14,6 +16,7 @@ AUGMENTATIONS = {
     "cifar10": ("shift", "flip", "cutout"),
     "cifar100": ("shift", "flip", "cutout"),
 }
+AUGMENTATION_NAMES = ("shift", "crop", "flip", "cutout", "channels", "erase")
 OPTIMIZERS = ("adamw", "sgd")
 LOSSES = ("ce", "tet")
 SELECTIONS = ("last", "clean", "robust")
@@ -21,6 +24,14 @@ _SHARES = (
     *("warmup", "one_step", "label_smoothing", "final_lr", "mixup_share", "ema"),
     *("parseval",),
 )
+
+
+def check_augmentations(names: Sequence[str]) -> None:
+    """Raise UsageError on a name that is no augmentation."""
+    for name in names:
+        if name not in AUGMENTATION_NAMES:
+            hint = did_you_mean(name, list(AUGMENTATION_NAMES))
+            raise UsageError(f"unknown augmentation '{name}': {hint}")
 
 
 @dataclass(frozen=True)
@@ -101,10 +112,11 @@ class Recipe:
                 "sides are SIDE:SHARE pairs, sides divisible by 4 and shares of at most 1 in all, "
                 "for example 16:0.4,24:0.3."
             )
-        if not self.lr > 0:
+        if not 0 < self.lr < math.inf:
             raise UsageError(f"lr must be positive, not {self.lr}.")
-        if min(self.mixup, self.gradient_ratio, self.weight_decay) < 0:
-            raise UsageError("mixup, gradient_ratio and weight_decay cannot be negative.")
+        for name in ("mixup", "gradient_ratio", "weight_decay", "seed"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(f"{name} must be at least 0, not {getattr(self, name)}.")
         for name, known in (
             ("optimizer", OPTIMIZERS),
             ("loss", LOSSES),
@@ -116,6 +128,7 @@ class Recipe:
                 raise UsageError(
                     f"{name} '{getattr(self, name)}' is unknown: use one of {', '.join(known)}."
                 )
+        check_augmentations(self.augment)
         self._check_adversary()
 
     def _check_adversary(self) -> None:
