@@ -77,16 +77,18 @@ def test_kill_9_loses_only_the_shard_in_flight(tmp_path, finish):
     assert {path.relative_to(tmp_path / "killed") for path in files(tmp_path / "killed")} == names
 
 
-def test_interrupt_says_how_to_go_on(tmp_path):
-    for number in (signal.SIGINT, signal.SIGTERM):
-        out = tmp_path / number.name
-        code, stdout, stderr = interrupt(out, number, 1)
-        assert code == 130
-        assert table(stdout) == []
-        assert "Traceback" not in stderr
-        assert "the same command goes on: python -m robustbench_snn.run --plugin" in stderr
-        leftovers = [p for p in out.rglob("*") if p.is_file() and p.suffix != ".parquet"]
-        assert leftovers == []
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM]
+)
+def test_interrupt_says_how_to_go_on(tmp_path, number):
+    out = tmp_path / number.name
+    code, stdout, stderr = interrupt(out, number, 1)
+    assert code == 130
+    assert table(stdout) == []
+    assert "Traceback" not in stderr
+    assert "the same command goes on: python -m robustbench_snn.run --plugin" in stderr
+    leftovers = [p for p in out.rglob("*") if p.is_file() and p.suffix != ".parquet"]
+    assert leftovers == []
 
 
 def test_a_torn_file_is_computed_again(tmp_path, finish):

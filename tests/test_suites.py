@@ -256,6 +256,7 @@ def test_tables_are_written_without_absolute_paths(finished):
     assert "Nobody was left for 1 others" not in whole
 
 
+@pytest.mark.slow
 def test_figure_and_tables_are_rendered_without_torch_and_again_from_their_own_rows(
     small, finished, tmp_path
 ):

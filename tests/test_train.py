@@ -99,6 +99,7 @@ def test_a_damaged_state_is_one_sentence(
     assert "no readable training state" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_half_writes_and_measures_rounded_weights(tmp_path: Path) -> None:
     assert command(tmp_path, "--epochs", "1", "--half") == 0
     path = tmp_path / NAME / f"{NAME}.safetensors"
@@ -193,6 +194,7 @@ def test_augmentations_keep_shape_and_content() -> None:
     assert np.array_equal(np.sort(x, axis=1), np.sort(permuted, axis=1))
 
 
+@pytest.mark.slow
 def test_first_epochs_see_smaller_images(tmp_path: Path) -> None:
     recipe = Recipe(epochs=8, sides=((16, 0.25), (24, 0.5)))
     assert [recipe.side_at(epoch) for epoch in range(8)] == [16] * 2 + [24] * 4 + [None] * 2
