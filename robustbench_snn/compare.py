@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from robustbench_snn.endings import ended_politely
 from robustbench_snn.errors import UsageError
 from robustbench_snn.registry import did_you_mean
 from robustbench_snn.store import say
@@ -41,6 +42,7 @@ class Side:
     version: Version | None = None
 
 
+@ended_politely
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare and print; returns the exit code."""
     parser = argparse.ArgumentParser(

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from robustbench_snn.endings import ended_politely
 from robustbench_snn.errors import UsageError
 from robustbench_snn.training.recipe import AUGMENTATIONS, Recipe
 
@@ -58,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
+@ended_politely
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     args = parser().parse_args(argv)

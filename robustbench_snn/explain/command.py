@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from robustbench_snn.endings import INTERRUPTED, ended_politely
 from robustbench_snn.errors import UsageError
 from robustbench_snn.explain.options import explain_config, listing, read
 from robustbench_snn.explain.settings import ExplainConfig
@@ -18,18 +18,19 @@ if TYPE_CHECKING:
     from robustbench_snn.explain.sheet import Look
     from robustbench_snn.explain.stored import Measured
 
-OK, USAGE, FAILED, INTERRUPTED = 0, 2, 3, 130
+OK, USAGE, FAILED = 0, 2, 3
 
 _ERRORS_SHOWN = 3
 
 
+@ended_politely
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (default: that of the process); returns the exit code.
 
-    0 done, 2 a mistake in what was asked, 3 done but for failed shards, 130 interrupted.
+    0 done, 2 a mistake in what was asked, 3 done but for failed shards, or a result that could
+    not be written, 130 interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _main(read(words))
     except UsageError as error:
@@ -38,8 +39,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted; finished results are kept: run the same again.", file=sys.stderr)
         return INTERRUPTED
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _main(options: argparse.Namespace) -> int:
