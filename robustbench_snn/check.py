@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from robustbench_snn.endings import ended_politely
 from robustbench_snn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
+@ended_politely
 def main(argv: list[str] | None = None) -> int:
     """Run the command: 0 when everything passes, 1 when something fails, 2 on wrong use."""
     args = parser().parse_args(argv)

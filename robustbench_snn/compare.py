@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from robustbench_snn.endings import ended_politely
 from robustbench_snn.errors import UsageError
 from robustbench_snn.registry import did_you_mean
 from robustbench_snn.store import say
@@ -38,6 +39,7 @@ class Side:
     dataset: str = ""
 
 
+@ended_politely
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare and print; returns the exit code."""
     parser = argparse.ArgumentParser(

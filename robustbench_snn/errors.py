@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 
 class UsageError(Exception):
     """What was asked cannot be done as asked; the message says what was seen and what to do.
@@ -23,23 +19,3 @@ class StorageError(OSError):
 
     What was stored before is kept; commands exit with code 3, and the same command goes on.
     """
-
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_FOLDERS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
-
-
-@contextmanager
-def disk_errors() -> Iterator[None]:
-    """Within, a full disk or a folder that cannot be written is a StorageError; others pass."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, StorageError) or error.errno not in _FULL | _FOLDERS:
-            raise
-        where = f"'{error.filename}'" if error.filename else "a file"
-        remedy = "make room" if error.errno in _FULL else "name another place"
-        raise StorageError(
-            f"{where} could not be written ({error.strerror}): {remedy} and run the same command "
-            "again; finished results are kept."
-        ) from error

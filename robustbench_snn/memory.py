@@ -89,7 +89,7 @@ def bytes_used(compute: Callable[[], object], device: torch.device) -> int | Non
 
 
 def bytes_free(device: torch.device) -> int | None:
-    """Memory still to be had on ``device``; None if nothing tells."""
+    """Memory still to be had on ``device``, within the limits of its control groups; or None."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
@@ -97,7 +97,58 @@ def bytes_free(device: torch.device) -> int | None:
     except OSError:
         return None
     found = next((line for line in lines if line.startswith("MemAvailable:")), None)
-    return int(found.split()[1]) * 1024 if found else None
+    machine = int(found.split()[1]) * 1024 if found else None
+    known = [free for free in (machine, group_free()) if free is not None]
+    return min(known, default=None)
+
+
+# Of a control group (cgroups(7)): folder below the mount, limit, usage, and what of the usage the
+# kernel gives back by itself, in versions 2 and 1.
+_GROUPS = {
+    "": ("", "memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+
+
+def group_free(
+    listing: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
+) -> int | None:
+    """Bytes left to this process by the control groups it is in; None where none sets a limit.
+
+    Args:
+        listing: which groups the process is in.
+        mount: where groups are mounted.
+    """
+    try:
+        lines = listing.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    left = []
+    for line in lines:
+        _, controllers, place = line.split(":", 2)
+        for name in set(controllers.split(",")) & set(_GROUPS):
+            folder, limit, usage, reclaimable = _GROUPS[name]
+            top = mount / folder
+            here = top / place.lstrip("/")
+            # Inside a container the path may be that of the host, of which only the top is seen.
+            chain = [here, *here.parents] if here.is_dir() else [top]
+            for group in chain[: chain.index(top) + 1]:
+                left.append(_left(group, limit, usage, reclaimable))
+    return min((value for value in left if value is not None), default=None)
+
+
+def _left(group: Path, limit: str, usage: str, reclaimable: str) -> int | None:
+    try:
+        most = int((group / limit).read_text(encoding="ascii"))
+        used = int((group / usage).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None  # Not there, or "max".
+    try:
+        lines = (group / "memory.stat").read_text(encoding="ascii").splitlines()
+        used -= next(int(n) for name, n in map(str.split, lines) if name == reclaimable)
+    except (OSError, ValueError, StopIteration):
+        pass
+    return max(0, most - max(0, used))
 
 
 def out_of_memory(error: BaseException) -> bool:

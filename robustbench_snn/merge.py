@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from robustbench_snn.errors import StorageError, UsageError
+from robustbench_snn.endings import ended_politely
+from robustbench_snn.errors import UsageError
 from robustbench_snn.row_files import confined, replace_file
 from robustbench_snn.store import check_writable, read_row
 from robustbench_snn.suites.images import FOLDER, is_stored
@@ -31,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
+@ended_politely
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command: 0 when all is merged, 2 on wrong use, 3 when failed shards remain."""
     arguments = parser().parse_args(argv)
@@ -39,9 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except StorageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 3
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     print(

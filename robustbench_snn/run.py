@@ -1,43 +1,39 @@
 """``python -m robustbench_snn.run``: evaluate models under attacks, print one table.
 
 Exit codes: 0 done, 1 a defect of ours, 2 a mistake in what was asked, 3 done but for failed
-shards, 4 refused because a model failed a check, 130 interrupted.
+shards or because a result could not be written, 4 refused because a model failed a check, 130
+interrupted.
 """
 
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from robustbench_snn.config import RunConfig
-from robustbench_snn.errors import PreflightRefused, StorageError, UsageError, disk_errors
+from robustbench_snn.endings import INTERRUPTED, ended_politely
+from robustbench_snn.errors import PreflightRefused, UsageError
 from robustbench_snn.options import read_arguments
 
 if TYPE_CHECKING:
     from robustbench_snn.rows import Row
 
-T = TypeVar("T")
-
-OK, USAGE, FAILED_SHARDS, REFUSED, INTERRUPTED = 0, 2, 3, 4, 130
+OK, USAGE, FAILED_SHARDS, REFUSED = 0, 2, 3, 4
 
 _ERRORS_SHOWN = 3
 
 
+@ended_politely
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (default: that of the process); returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        with disk_errors():
-            return _main(words)
+        return _main(words)
     except UsageError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return USAGE
-    except StorageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED_SHARDS
     except PreflightRefused as error:
         print(f"refused: {error}", file=sys.stderr)
         return REFUSED
@@ -55,7 +51,7 @@ def _main(words: Sequence[str]) -> int:
 
     if command.wants_suite(words) and not {"-h", "--help"} & set(words):
         _check_suite(words)
-        return _interruptible(lambda: command.main(words))
+        return command.main(words)
     arguments = read_arguments(words)
     if arguments.list:
         from robustbench_snn.listing import listing
@@ -73,7 +69,7 @@ def _main(words: Sequence[str]) -> int:
     if arguments.plan:
         from robustbench_snn.cost import estimate
 
-        print(_interruptible(lambda: estimate(config)))
+        print(estimate(config))
         return OK
     named = arguments.settings.get("models", ())
     return evaluate(config, notes, named, arguments.quiet)
@@ -114,7 +110,7 @@ def evaluate(
     from robustbench_snn.runner import run
 
     progress = None if quiet else Screen(notes)
-    rows = _interruptible(lambda: run(config, progress, executor_of(config)))
+    rows = run(config, progress, executor_of(config))
     code = _report(config, rows)
     if code == OK and not quiet:
         from robustbench_snn.catalogue import encodes_at_random
@@ -124,19 +120,6 @@ def evaluate(
         random = any(map(encodes_at_random, config.models))
         print(f"next: {next_command(config, named, spikes, random)}")
     return code
-
-
-def _interruptible(work: Callable[[], T]) -> T:
-    """``work()``, ended by a polite kill as by Ctrl-C."""
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        return work()
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _report(config: RunConfig, rows: Sequence[Row]) -> int:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustbench_snn.attacks.values import parse_count
-from robustbench_snn.errors import StorageError, UsageError, disk_errors
+from robustbench_snn.endings import ended_politely
+from robustbench_snn.errors import UsageError
 from robustbench_snn.training.options import command_of, parser, recipe_of
 from robustbench_snn.training.recipe import Recipe
 
@@ -28,18 +29,15 @@ if TYPE_CHECKING:
     from robustbench_snn.training.trainer import Trainer
 
 
+@ended_politely
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     args = parser().parse_args(argv)
     try:
-        with disk_errors():
-            return train(args)
+        return train(args)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except StorageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 3
     except KeyboardInterrupt:
         print("interrupted: the same command resumes after the last full epoch", file=sys.stderr)
         return 130

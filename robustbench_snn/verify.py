@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from robustbench_snn.endings import ended_politely
 from robustbench_snn.errors import UsageError
 
 AGREE, USAGE, DISAGREE = 0, 2, 3
@@ -60,6 +61,7 @@ class Check:
         return text + "; ".join(parts)
 
 
+@ended_politely
 def main(argv: Sequence[str] | None = None) -> int:
     """Verify every suite in a results folder; returns the exit code."""
     parser = argparse.ArgumentParser(

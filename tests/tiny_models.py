@@ -4,6 +4,7 @@ Environment variables, read at every forward pass:
 TINY_DELAY: seconds to sleep. TINY_BREAK: a file; while it exists the networks raise.
 TINY_MEMORY: largest batch that "fits in memory".
 TINY_DIE: a file; the process that finds it takes it away and kills itself.
+TINY_STOP: a file; the process that finds it takes it away and stops itself (SIGSTOP).
 TINY_DEADLY: a file; while it exists every process that calls the networks kills itself.
 """
 
@@ -18,7 +19,12 @@ from robustbench_snn import ModelAdapter, ModelCard
 
 
 def die_if_told():
-    """Kill this process, as the kernel would, once or each time."""
+    """Stop or kill this process, as the kernel would, once or each time."""
+    try:
+        os.remove(os.environ.get("TINY_STOP", "/no/such/file"))
+        os.kill(os.getpid(), signal.SIGSTOP)
+    except OSError:
+        pass
     try:
         os.remove(os.environ.get("TINY_DIE", "/no/such/file"))
     except OSError:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from robustbench_snn.corruptions.archives import ARCHIVES, HOST, Archive, find_archives
 from robustbench_snn.corruptions.download import download
+from robustbench_snn.endings import ended_politely
 from robustbench_snn.errors import UsageError
 from robustbench_snn.resumable import Line
 
@@ -63,6 +64,7 @@ def run(argv: Sequence[str] | None = None) -> None:
                 path.unlink()
 
 
+@ended_politely
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 with one sentence on standard error."""
     try:

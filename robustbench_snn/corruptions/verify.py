@@ -26,6 +26,7 @@ from robustbench_snn.data.base import Batch, ImageDataset
 from robustbench_snn.data.catalogue import DATASETS, load_dataset
 from robustbench_snn.data.imagenet import FolderRows
 from robustbench_snn.data.stored_images import StoredImages
+from robustbench_snn.endings import ended_politely
 from robustbench_snn.errors import UsageError
 
 # What the authors cut the clean ImageNet images with before they corrupted them.
@@ -168,6 +169,7 @@ def run(argv: Sequence[str] | None = None) -> bool:
     return agreed
 
 
+@ended_politely
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 agreed, 2 cannot be compared (one sentence on standard error), 3 differs."""
     try:

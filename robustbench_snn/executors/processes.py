@@ -10,7 +10,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -24,6 +25,9 @@ from robustbench_snn.worker import Tick, Worker
 
 # An idle process ends by itself and cleans up; one that is interrupted is not waited for.
 _GOODBYE, _LAST_MOMENT = 10.0, 0.2
+# Seconds: a worker says that it lives every _BEAT; one that is silent for _SILENCE is replaced, one
+# that has not yet spoken, because it is loading torch, for _FIRST.
+_BEAT, _ROUND, _SILENCE, _FIRST = 5.0, 5.0, 60.0, 600.0
 
 
 def cores() -> int:
@@ -49,8 +53,9 @@ def processes(
 ) -> Iterator[Row]:
     """The executor that spreads tasks over processes of this machine.
 
-    A process that dies is replaced and its task done again; ``worker_retries`` of the rows says
-    how often. Processes end with the parent, however that ends.
+    A process that dies, or gives no sign of life for a minute because it is stopped, is replaced
+    and its task done again; ``worker_retries`` of the rows says how often. Processes end with the
+    parent, however that ends.
 
     Args:
         tasks, worker, tick: as every executor takes them.
@@ -80,7 +85,18 @@ def processes(
                 if not ledger.busy(slot) and (task := ledger.take(slot)):
                     member.give(task)
             slots = {member.pipe: slot for slot, member in crew.items()}
-            for pipe in wait(list(slots)):
+            begun = time.monotonic()
+            ready = wait(list(slots), timeout=_ROUND)
+            # No more than a round, so that a parent that was stopped itself blames nobody.
+            passed = min(time.monotonic() - begun, _ROUND)
+            for slot in [slot for pipe, slot in slots.items() if pipe not in ready]:
+                if crew[slot].is_silent(passed):
+                    crew[slot].end()
+                    if ledger.busy(slot):
+                        yield from ledger.lost(slot, "stopped, or without a sign of life")
+                    if ledger.open:
+                        crew[slot] = crew[slot].successor()
+            for pipe in ready:
                 slot = slots[pipe]  # type: ignore[index]
                 try:
                     kind, value = crew[slot].pipe.recv()
@@ -90,6 +106,7 @@ def processes(
                     if ledger.open:
                         crew[slot] = crew[slot].successor()
                     continue
+                crew[slot].silent, crew[slot].spoke = 0.0, True
                 yield from _heard(ledger, slot, tick, kind, value)
                 crew[slot].early_deaths = 0
     finally:
@@ -119,14 +136,23 @@ class _Member:
     def __init__(self, config: RunConfig, run_id: str, threads: int, early_deaths: int = 0) -> None:
         self._settings = (config, run_id, threads)
         self.early_deaths = early_deaths
+        self.silent, self.spoke = 0.0, False
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(
-            target=serve, args=(theirs, *self._settings), daemon=True, name="robustbench-worker"
+            target=serve,
+            args=(theirs, *self._settings, _BEAT),
+            daemon=True,
+            name="robustbench-worker",
         )
         self._process.start()
         # Once the process is dead, no open end of its side is left, and we read the end of file.
         theirs.close()
+
+    def is_silent(self, passed: float) -> bool:
+        """Whether nothing was heard for too long, after ``passed`` more seconds of waiting."""
+        self.silent += passed
+        return self.silent > (_SILENCE if self.spoke else _FIRST)
 
     def give(self, task: Task) -> None:
         """Send a task; that the process is dead shows when its answer is read."""
@@ -154,30 +180,48 @@ class _Member:
         return _Member(*self._settings, self.early_deaths + 1)
 
 
-def serve(pipe: Connection, config: RunConfig, run_id: str, threads: int) -> None:
+def serve(
+    pipe: Connection, config: RunConfig, run_id: str, threads: int, beat: float = _BEAT
+) -> None:
     """What a worker process does: answer one task after another until the pipe closes."""
     # Ctrl-C reaches the whole group; the parent decides what ends when.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+    turn = threading.Lock()
+
+    def send(kind: str, value: Any = None) -> None:
+        with turn:
+            pipe.send((kind, value))
+
+    threading.Thread(target=_beat, args=(send, beat), daemon=True).start()
     try:
         import torch
 
         torch.set_num_threads(threads)
         worker = Worker(config, run_id)
-        pipe.send(("ready", None))
+        send("ready")
         while True:
             task: Task = pipe.recv()
 
             def tick(cells: Sequence[Cell], done: int) -> None:
-                pipe.send(("tick", (cells[0].key, done)))
+                send("tick", (cells[0].key, done))
 
             for row in worker.run(task, tick):
-                pipe.send(("row", row))
-            pipe.send(("done", None))
+                send("row", row)
+            send("done")
     except (EOFError, BrokenPipeError):
         return
     except (UsageError, PreflightRefused) as error:
-        pipe.send(("error", error))
+        send("error", error)
+
+
+def _beat(send: Callable[[str], None], seconds: float) -> None:
+    while True:
+        time.sleep(seconds)
+        try:
+            send("alive")
+        except OSError:
+            return
 
 
 def _leave_with_parent() -> None:

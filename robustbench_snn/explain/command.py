@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustbench_snn.errors import StorageError, UsageError, disk_errors
+from robustbench_snn.endings import INTERRUPTED, ended_politely
+from robustbench_snn.errors import UsageError
 from robustbench_snn.explain.options import explain_config, listing, read
 from robustbench_snn.explain.settings import ExplainConfig
 
@@ -18,33 +18,27 @@ if TYPE_CHECKING:
     from robustbench_snn.explain.sheet import Look
     from robustbench_snn.explain.stored import Measured
 
-OK, USAGE, FAILED, INTERRUPTED = 0, 2, 3, 130
+OK, USAGE, FAILED = 0, 2, 3
 
 _ERRORS_SHOWN = 3
 
 
+@ended_politely
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (default: that of the process); returns the exit code.
 
     0 done, 2 a mistake in what was asked, 3 done but for failed shards or pictures that could not
-    be read, 130 interrupted.
+    be read, or a result that could not be written, 130 interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with disk_errors():
-            return _main(read(words))
+        return _main(read(words))
     except UsageError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return USAGE
-    except StorageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED
     except KeyboardInterrupt:
         print("\ninterrupted; finished results are kept: run the same again.", file=sys.stderr)
         return INTERRUPTED
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _main(options: argparse.Namespace) -> int:
