@@ -134,8 +134,10 @@ def run(args: argparse.Namespace, dataset: str, recipe: Recipe) -> int:
     """Open data and model, fit, measure on the whole test split, write the results."""
     import torch
 
+    from robustbench_snn.catalogue import own_line
     from robustbench_snn.loading import check_classes, resolve_device
     from robustbench_snn.memory import keep_large_blocks
+    from robustbench_snn.registry import origin
     from robustbench_snn.training.trainer import Trainer, accuracy_of
 
     keep_large_blocks()
@@ -157,7 +159,15 @@ def run(args: argparse.Namespace, dataset: str, recipe: Recipe) -> int:
         f"({len(train_set.labels)} images, {recipe.epochs} epochs, T={model.card.time_steps}, "
         f"{recipe.precision}), state in {folder}"
     )
-    trainer.fit(Ticker(trainer))
+    try:
+        trainer.fit(Ticker(trainer))
+    except Exception as error:
+        where = own_line(error, origin(type(model)))
+        if isinstance(error, UsageError) or not where:
+            raise
+        raise UsageError(
+            f"model '{args.model}' cannot be trained: {where}{type(error).__name__}: {error}."
+        ) from error
     if args.half:
         round_weights(model)
     correct = accuracy_of(model, pictures(data["test"]))

@@ -164,8 +164,8 @@ def _eps_of_norm(norm: str, values: Mapping[str, Given]) -> dict[str, Scalar]:
             f"norm '{norm}' has no usual distance, and that of linf would be next to none: give "
             "eps."
         )
-    eps = USUAL_EPS[norm]
-    return {"eps": eps} | ({} if "step_size" in values else {"step_size": eps / 4})
+    usual: dict[str, Scalar] = {"eps": USUAL_EPS[norm]}
+    return usual if "step_size" in values else usual | {"step_size": USUAL_EPS[norm] / 4}
 
 
 def _lacks(name: str, key: str, known: list[str]) -> str:
