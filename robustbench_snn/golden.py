@@ -28,6 +28,11 @@ from robustbench_snn.weights import refuse_page, torch_content
 
 LOGIT_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-2
+_WANTED = (
+    f"wanted: equal spikes, logits within {LOGIT_TOLERANCE:.0e}, gradients within "
+    f"{GRADIENT_TOLERANCE:.0%}; weights, config or input are not of the recorded run, or the "
+    "network computes something else"
+)
 _NEEDED = ("family", "config", "state_dict", "input", "labels", "logits", "input_grad")
 
 
@@ -225,4 +230,5 @@ def report(path: Path, device: str = "cpu") -> tuple[str, bool]:
         passed = passed and not failed
     if official.precision != "float32":
         parts.append("compared in float64, as rounding flips a spike in float32")
-    return f"{path.name}: {', '.join(parts)}: {'PASS' if passed else 'FAIL'}", passed
+    verdict = "PASS" if passed else f"FAIL ({_WANTED})"
+    return f"{path.name}: {', '.join(parts)}: {verdict}", passed

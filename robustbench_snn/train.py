@@ -64,8 +64,10 @@ def run(args: argparse.Namespace, dataset: str, recipe: Recipe, folder: Path) ->
     """Open data and model, fit, measure on the whole test split, write the results."""
     import torch
 
+    from robustbench_snn.catalogue import own_line
     from robustbench_snn.loading import check_classes, resolve_device
     from robustbench_snn.memory import keep_large_blocks
+    from robustbench_snn.registry import origin
     from robustbench_snn.training.monitor import accuracy_of
     from robustbench_snn.training.outcome import round_weights, write_results
     from robustbench_snn.training.trainer import Trainer
@@ -90,7 +92,15 @@ def run(args: argparse.Namespace, dataset: str, recipe: Recipe, folder: Path) ->
         flush=True,
     )
     ticker = Ticker(trainer)
-    trainer.fit(ticker)
+    try:
+        trainer.fit(ticker)
+    except Exception as error:
+        where = own_line(error, origin(type(model)))
+        if isinstance(error, UsageError) or not where:
+            raise
+        raise UsageError(
+            f"model '{args.model}' cannot be trained: {where}{type(error).__name__}: {error}."
+        ) from error
     ticker.tell(recipe.epochs)
     if recipe.half:
         round_weights(model)

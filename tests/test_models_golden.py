@@ -150,7 +150,7 @@ def test_check_golden_fails_on_other_weights(
     golden["state_dict"]["head.weight"] += 0.01
     torch.save(golden, tmp_path / "changed.pt")
     assert main(["--golden", str(tmp_path / "changed.pt")]) == 1
-    assert "FAIL" in capsys.readouterr().out
+    assert "FAIL (wanted: equal spikes" in capsys.readouterr().out
 
 
 def test_check_golden_on_a_wrong_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

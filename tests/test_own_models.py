@@ -19,6 +19,7 @@ from robustbench_snn.data import load_dataset
 from robustbench_snn.errors import PreflightRefused, UsageError
 from robustbench_snn.registry import Registry
 from robustbench_snn.run import main as run
+from robustbench_snn.train import main as train
 
 HEAD = """
 import torch
@@ -234,9 +235,12 @@ class A(Base):
 """
     words = ["--plugin", plugin(tmp_path, body), "--model", "soft.own", "--attack", "clean"]
     assert run([*words, "--n", "8", "--device", "cpu", "--out", str(tmp_path / "out")]) == 0
-    assert "note: model 'soft.own': outputs are logits: they look like probabilities" in (
-        capsys.readouterr().err
-    )
+    said = "note: model 'soft.own': outputs are logits: they look like probabilities"
+    assert said in capsys.readouterr().err
+    (tmp_path / "s.toml").write_text('[[step]]\nname = "noise"\ndraws = 1\n[probes]\nn = 0\n')
+    suite = ["--suite", str(tmp_path / "s.toml"), "--n", "8", "--out", str(tmp_path / "out")]
+    assert run([*words[:4], *suite, "--device", "cpu"]) == 0
+    assert said in capsys.readouterr().err
 
 
 LOADED = """
@@ -334,3 +338,25 @@ def test_inputs_of_another_kind_get_one_sentence() -> None:
         model(255 * x)
     with pytest.raises(UsageError, match="Normalize"):
         model((x - 0.5) / 0.25)
+
+
+@pytest.mark.usefixtures("models")
+def test_an_exception_while_training_shows_its_own_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = """
+class Net(nn.Module):
+    def forward(self, x):
+        return x.nonsense()
+
+class A(Base):
+    card = card("bad.own")
+    def build(self):
+        made = Net()
+        made.weight = nn.Parameter(torch.zeros(1))
+        return made
+"""
+    words = ["--plugin", plugin(tmp_path, body), "--model", "bad.own", "--n", "64"]
+    assert train([*words, "--epochs", "1", "--out", str(tmp_path / "runs")]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "'bad.own' cannot be trained: mine.py, line 20 (return x.nonsense()): Attr" in said

@@ -33,6 +33,7 @@ def test_the_plugin_of_the_readme_runs_as_printed(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "my-model.digit-scenes" in done.stdout
     assert "untrained" in done.stdout
+    assert "Triton" not in done.stderr
     checked = python(
         *["-m", "robustbench_snn.check", "--plugin", "my_model.py", "--n", "8"], cwd=tmp_path
     )

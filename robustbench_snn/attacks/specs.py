@@ -167,9 +167,8 @@ def _eps_of_norm(norm: str, values: Mapping[str, Given]) -> dict[str, Scalar]:
             f"norm '{norm}' has no usual distance, and that of linf would be next to none: give "
             "eps."
         )
-    eps = USUAL_EPS[norm]
-    found: dict[str, Scalar] = {"eps": eps}
-    return found if "step_size" in values else {**found, "step_size": eps / 4}
+    usual: dict[str, Scalar] = {"eps": USUAL_EPS[norm]}
+    return usual if "step_size" in values else usual | {"step_size": USUAL_EPS[norm] / 4}
 
 
 def _lacks(name: str, key: str, known: list[str]) -> str:

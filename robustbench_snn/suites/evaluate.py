@@ -161,6 +161,8 @@ class ModelRun:
         self.config = replace(config, models=(name,), attacks=(CLEAN,))
         self.others = [other for other in config.models if other != name]
         session = prepare(self.config, worker, new_run_id(), _least(suite, self.others))
+        for note in session.notes:
+            say(f"note: {note}")
         self.tasks: list[Task] = list(session.tasks)
         self.model, self.data = session.models[0], self.tasks[0].data
         passes = [worker.clean(task) for task in self.tasks]
