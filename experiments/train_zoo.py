@@ -21,7 +21,14 @@ from robustbench_snn.errors import UsageError
 from robustbench_snn.registry import did_you_mean
 from robustbench_snn.report.tables import to_markdown
 from robustbench_snn.training.queue import Queue, own_checkout, ship
-from robustbench_snn.training.zoo import Entry, Progress, expected_hours, progress, read_list
+from robustbench_snn.training.zoo import (
+    Entry,
+    Progress,
+    expected_hours,
+    held,
+    progress,
+    read_list,
+)
 
 HERE = Path(__file__).resolve().parent
 CHECKPOINTS = Path(robustbench_snn.__file__).resolve().parent / "checkpoints"
@@ -121,7 +128,10 @@ def work(options: argparse.Namespace, entries: list[Entry], gpu: bool) -> int:
     out = options.out.resolve()
     code, list_file = HERE.parent, options.list or HERE / "zoo.toml"
     if not options.here:
-        code = own_checkout(HERE.parent, out / "code")
+        code = out / "code"
+        # What still trains imports more of its code as it goes on.
+        if not any(held(out / entry.folder_name) for entry in entries):
+            own_checkout(HERE.parent, code)
         list_file = options.list or code / "experiments" / "zoo.toml"
     queue = Queue(
         entries,
