@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral, Real
@@ -152,13 +153,20 @@ def _are_numbers(values: object) -> bool:
     )
 
 
+_FOLDER = re.compile(r"[^\W_][\w.+-]*")
+
+
 def _mistakes(card: ModelCard) -> Iterator[tuple[str, str]]:
     """(field, what it must be) for every field of ``card`` that cannot be as it is."""
     for name in ("name", "dataset"):
         if not _is_text(getattr(card, name)):
             yield name, "must be a text"
-    if not card.name.strip(". ") or {"/", "\\"} & set(card.name) or not card.name.isprintable():
-        yield "name", "must be usable as the name of a folder"
+    if _is_text(card.name) and (not _FOLDER.fullmatch(card.name) or ".." in card.name):
+        yield (
+            "name",
+            "must be usable as the name of a folder of results: use letters, digits and "
+            "'.', '_', '+', '-', begin with a letter or digit, and leave '..' out",
+        )
     for name in ("num_classes", "time_steps"):
         if not _is_count(getattr(card, name)):
             yield name, "must be a whole number of at least 1"

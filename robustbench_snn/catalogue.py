@@ -87,22 +87,7 @@ def register(card: ModelCard, adapter: Any) -> None:
     Raises:
         UsageError: the name is taken, or cannot be the name of a folder.
     """
-    check_name(card.name)
     MODELS.add(card.name, Entry(with_shipped_weights(card), adapter))
-
-
-def check_name(name: str) -> None:
-    """Make sure that a model's name can name a folder of results, and no folder above it.
-
-    Raises:
-        UsageError: it holds something else than letters, digits and ``. _ + -``, or begins
-            with none of the first two.
-    """
-    if not re.fullmatch(r"[^\W_][\w.+-]*", name) or ".." in name:
-        raise UsageError(
-            f"model name {name!r} cannot name a folder of results: use letters, digits and "
-            "'.', '_', '+', '-', begin with a letter or digit, and leave '..' out."
-        )
 
 
 def with_shipped_weights(card: ModelCard) -> ModelCard:

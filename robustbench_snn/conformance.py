@@ -243,7 +243,9 @@ def clean_accuracy(model: ModelAdapter, x: Tensor, y: Tensor) -> Finding:
         passed,
         f"{correct / len(y):.1%} of {len(y)} [{low:.1%}, {high:.1%}], "
         f"reported {reported.accuracy:.1%} of {reported.n}",
-        "wrong mean and std, wrong crop, other class order, or another checkpoint",
+        "wrong mean and std, wrong crop, other class order, a checkpoint of another variant (other "
+        "data set, time steps or switches), or an accuracy measured with the batch leak "
+        "(ssa_proj_lif=official)",
     )
 
 

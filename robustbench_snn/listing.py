@@ -73,7 +73,8 @@ def _origins() -> list[str]:
     for card in map(model_card, MODELS.names()):
         if card.checkpoint and card.checkpoint.fetched:
             notes.setdefault(card.note, []).append(card.name)
-    return [f"{', '.join(names)}: {note}.\n" for note, names in notes.items()]
+    lines = [f"{', '.join(names)}: {note}." for note, names in notes.items()]
+    return ["\n".join(textwrap.wrap(line, WIDTH)) + "\n" for line in lines]
 
 
 def _weights(checkpoint: Checkpoint | None) -> str:

@@ -32,7 +32,7 @@ def test_training_and_evaluation_share_the_path(archive: Path, tmp_path: Path) -
     assert train([*words, *where, "--out", str(tmp_path / "runs")]) == 0
     folder = tmp_path / "runs" / MODEL
     card = json.loads((folder / f"{MODEL}.json").read_text())
-    assert (card["clean"]["n"], card["training_images"]) == (6, 8)
+    assert (card["clean"]["n"], card["training_images"]) == (6, 7)
     weights = ["--weights", str(folder / f"{MODEL}.safetensors"), "--model", MODEL]
     words = ["--dataset", "cifar100", "--attack", "fgsm", "--n", "6", "--quiet"]
     assert run([*words, *where, *weights, "--out", str(tmp_path / "results")]) == 0

@@ -135,7 +135,7 @@ def test_labels_of_the_embedded_scenes_count():
     from robustbench_snn.data import DATASETS
 
     one, two = (DigitScenes(DATASETS.get("digit-scenes"), "holdout") for _ in range(2))
-    two._labels[0] = (two._labels[0] + 1) % 10
+    two._labels = (two._labels + 1) % 10
     assert one.revision != two.revision
 
 

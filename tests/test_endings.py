@@ -140,7 +140,7 @@ def test_a_kill_in_the_first_seconds_is_an_interrupt(name, monkeypatch, capsys):
 def test_a_stopped_worker_is_replaced_and_its_shard_done_again(tmp_path, monkeypatch):
     stop = tmp_path / "stop"
     monkeypatch.setenv("TINY_STOP", str(stop))
-    monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: stop.touch())
+    monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: stop.touch() or [])
     for name, seconds in {"_BEAT": 0.2, "_ROUND": 0.2, "_SILENCE": 8.0}.items():
         monkeypatch.setattr(module, name, seconds)
     config = RunConfig(

@@ -57,7 +57,7 @@ def test_two_workers_equal_one_process_even_if_one_is_killed(
     runner.run(config)
     die = tmp_path / "die"
     monkeypatch.setenv("TINY_DIE", str(die))
-    monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: die.touch())
+    monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: die.touch() or [])
     spread = replace(config, out=str(tmp_path / "spread"))
     rows = runner.run(spread, executor=executor)
     assert not die.exists()
@@ -74,7 +74,7 @@ def test_two_workers_equal_one_process_even_if_one_is_killed(
 def test_a_task_that_kills_every_worker_is_a_failed_shard(config, tmp_path, monkeypatch, executor):
     deadly = tmp_path / "deadly"
     monkeypatch.setenv("TINY_DEADLY", str(deadly))
-    monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: deadly.touch())
+    monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: deadly.touch() or [])
     one = replace(config, models=("tiny-a.test",), n=16, attacks=(CLEAN,))
     (row,) = runner.run(one, executor=partial(executor.func, workers=1))
     assert row["status"] == "failed"
@@ -84,7 +84,7 @@ def test_a_task_that_kills_every_worker_is_a_failed_shard(config, tmp_path, monk
 
 @pytest.mark.parametrize("executor", SPREAD_SLOWLY)
 def test_mistakes_in_the_request_come_through(config, monkeypatch, executor):
-    monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: None)
+    monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: [])
     worker = Worker(config, "test")
     tasks = runner.prepare(config, worker, "test").todo
     worker.config = replace(config, dataset="no-such-data")

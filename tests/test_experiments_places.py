@@ -42,7 +42,7 @@ def test_files_go_where_out_says_and_the_committed_ones_stay(scripts, tmp_path, 
     for script in (table4, figure3):
         assert evaluation.command("", table4.PRESET, script.render, words) == 0
     assert {path.name for path in tmp_path.iterdir()} == {
-        *(f"table4-cifar10{suffix}" for suffix in (".md", ".tex", ".csv")),
+        *(f"table4-cifar10{suffix}" for suffix in (".md", ".tex", ".csv", ".json")),
         *(f"figure3-cifar10{suffix}" for suffix in (".pdf", ".png", ".csv", ".json")),
     }
     assert str(tmp_path) in capsys.readouterr().out
@@ -94,7 +94,7 @@ def test_training_curves_go_elsewhere_too(scripts, tmp_path, monkeypatch):
 def test_every_script_has_the_flag():
     for path in sorted(EXPERIMENTS.glob("*.py")):
         text = path.read_text()
-        if "__main__" in text and path.stem != "train_cifar10":
+        if "__main__" in text and path.stem != "train_zoo":
             shared = "import command" in text or "evaluation import" in text
             assert shared or "import add_places" in text or "explanation import" in text, path
         if path.stem != "evaluation":

@@ -58,7 +58,7 @@ def test_gradients_point_where_the_exact_ones_do(name, kind):
 
 
 def test_fast_rows_have_keys_of_their_own_and_clean_accuracy_does_not(config, monkeypatch):
-    monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: None)
+    monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: [])
     exact = runner.run(replace(config, fast="none"))
     rows = runner.run(config)
     pairs = list(zip(exact, rows, strict=True))
@@ -78,7 +78,7 @@ def test_fast_rows_have_keys_of_their_own_and_clean_accuracy_does_not(config, mo
 
 
 def test_predictions_are_those_of_the_exact_model(config, monkeypatch):
-    monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: None)
+    monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: [])
 
     def silent(model):
         for parameter in model.parameters():
@@ -92,7 +92,7 @@ def test_predictions_are_those_of_the_exact_model(config, monkeypatch):
 
 
 def test_the_table_says_what_was_fast_and_how_far_it_agrees(config, monkeypatch):
-    monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: None)
+    monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: [])
     rows = runner.run(config)
     shown = io.StringIO()
     with redirect_stdout(shown):
@@ -148,7 +148,7 @@ def test_nothing_stops_early_where_a_sample_cannot_be_judged_alone(mixed):
 
 
 def test_early_stop_is_named_and_kept_apart_for_pgd_alone(config, monkeypatch):
-    monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: None)
+    monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: [])
     attacks = (make_spec("fgsm"), make_spec("pgd", {"steps": 4}))
     config = replace(config, attacks=attacks, fast="early-stop", shard_size=12)
     exact, rows = runner.run(replace(config, fast="none")), runner.run(config)

@@ -85,7 +85,7 @@ def test_a_plugin_that_cannot_be_used_is_refused(
         assert command(words if command is run else words[:2]) == 2
         captured = capsys.readouterr()
         assert captured.out == ""
-        (line,) = captured.err.splitlines()
+        *_, line = captured.err.splitlines()
         assert said in line
 
 
@@ -127,7 +127,7 @@ def test_an_exception_inside_build_shows_its_own_line(
         (check, ["a.own"]),
     ):
         assert command(["--plugin", path, *words]) == 2
-        (said,) = capsys.readouterr().err.splitlines()
+        *_, said = capsys.readouterr().err.splitlines()
         assert re.search(BUILDS[line], said), said
 
 
@@ -238,7 +238,7 @@ class A(Base):
     said = "note: model 'soft.own': outputs are logits: they look like probabilities"
     assert said in capsys.readouterr().err
     (tmp_path / "s.toml").write_text('[[step]]\nname = "noise"\ndraws = 1\n[probes]\nn = 0\n')
-    suite = ["--suite", str(tmp_path / "s.toml"), "--n", "8", "--out", str(tmp_path / "out")]
+    suite = ["--suite", str(tmp_path / "s.toml"), "--n", "8", "--out", str(tmp_path / "suite")]
     assert run([*words[:4], *suite, "--device", "cpu"]) == 0
     assert said in capsys.readouterr().err
 
@@ -358,5 +358,5 @@ class A(Base):
 """
     words = ["--plugin", plugin(tmp_path, body), "--model", "bad.own", "--n", "64"]
     assert train([*words, "--epochs", "1", "--out", str(tmp_path / "runs")]) == 2
-    (said,) = capsys.readouterr().err.splitlines()
+    *_, said = capsys.readouterr().err.splitlines()
     assert "'bad.own' cannot be trained: mine.py, line 20 (return x.nonsense()): Attr" in said

@@ -85,11 +85,12 @@ def test_bad_input_in_a_process_of_its_own(tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_the_default_run_is_the_three_shipped_models():
+def test_the_default_run_is_each_family_undefended_and_trained_adversarially():
     done = in_a_process("--attack", "pgd", "--steps", "10", "--print-config")
     found = tomllib.loads(done.stdout)
     families = [name.partition("-")[0] for name in found["models"]]
-    assert sorted(families) == ["qkformer", "sdt", "spiliformer"]
+    assert sorted(families) == ["qkformer"] * 2 + ["sdt"] * 2 + ["spiliformer"] * 2
+    assert sum("-at8." in name for name in found["models"]) == 3
     assert (found["dataset"], found["split"]) == ("digit-scenes", "test")
     (attack,) = found["attack"]
     assert attack == {

@@ -138,13 +138,13 @@ def test_finished_rows_are_not_computed_again(config):
 def test_failed_shards_are_recorded_and_tried_again(config, tmp_path, monkeypatch):
     broken = tmp_path / "broken"
     monkeypatch.setenv("TINY_BREAK", str(broken))
-    monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: broken.touch())
+    monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: broken.touch() or [])
     rows = runner.run(config)
     assert {row["status"] for row in rows} == {"failed"}
     assert {row["error"] for row in rows} == {"RuntimeError: the test broke it"}
     assert len(Results.load(config.out).failed()) == len(rows) == 8
     broken.unlink()
-    monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: None)
+    monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: [])
     assert {row["status"] for row in runner.run(config)} == {"ok"}
     assert len(Results.load(config.out).failed()) == 0
 
@@ -152,7 +152,7 @@ def test_failed_shards_are_recorded_and_tried_again(config, tmp_path, monkeypatc
 def test_out_of_memory_halves_the_batch_and_is_recorded(config, tmp_path, monkeypatch):
     runner.run(config)
     small = replace(config, out=str(tmp_path / "small"))
-    monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: None)
+    monkeypatch.setattr(runner, "check_models", lambda config, worker, todo: [])
     monkeypatch.setenv("TINY_MEMORY", "8")
     rows = runner.run(replace(small, batch_size=32))
     assert {(row["batch_size"], row["oom_retries"]) for row in rows} == {(8, 2)}

@@ -45,7 +45,10 @@ def test_printed_suites_read_back_to_themselves(name, capsys, tmp_path):
 
 def test_a_printed_suite_keeps_every_digit(capsys, tmp_path):
     path = tmp_path / "thirds.toml"
-    path.write_text('eps = 0.0123456789\n[curve]\nn = 8\neps = ["1/510", "1/255", 0.3]\n')
+    path.write_text(
+        'eps = 0.0123456789\n[curve]\nn = 8\neps = ["1/510", "1/255", 0.3]\n'
+        '[[step]]\nname = "noise"\n'
+    )
     assert run(["--suite", str(path), "--print-config"]) == 0
     printed = tmp_path / "printed.toml"
     printed.write_text(capsys.readouterr().out)

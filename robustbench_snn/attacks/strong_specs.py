@@ -63,7 +63,7 @@ def parse_source(text: Given, what: str) -> str:
     if checkpoint is not None:
         found = checkpoint.sha256[:12] if checkpoint.sha256 else checkpoint.source
     if is_foreign(name):
-        from robustbench_snn.attacks.transfer import source_sha256
+        from robustbench_snn.attacks.transfer_source import source_sha256
 
         found = source_sha256(name)
     if wanted and wanted != found:

@@ -162,11 +162,12 @@ def check_something_attacks(suite: Suite, models: Sequence[str]) -> None:
         UsageError: no attack within the suite's eps would run on some model.
     """
     candidates = ["training"] * max(suite.screen.keep, 0) if suite.screen.estimators else []
+    searched = ["training"] * len(suite.screen.search)
     for model in models:
         others = [other for other in models if other != model]
         specs = [
             attack_at(table, suite.eps)
-            for table in resolved((*suite.full, *suite.step), candidates, others)
+            for table in resolved((*suite.full, *suite.step), candidates, others, searched)
         ]
         if not any(0 < float(spec.params.get("eps", 0)) <= suite.eps for spec in specs):
             raise UsageError(

@@ -118,7 +118,10 @@ def command_of(args: argparse.Namespace) -> str:
         value = getattr(args, action.dest, action.default)
         if action.dest in {*_LOCAL, "model"} or value == action.default:
             continue
-        words.append(action.option_strings[0])
-        if value is not True:
-            words += [str(item) for item in (value if isinstance(value, list) else [value])]
+        flag = action.option_strings[0]
+        if value is True:
+            words.append(flag)
+            continue
+        for item in value if isinstance(value, list) else [value]:
+            words += [flag, str(item)]
     return shlex.join(words)
