@@ -69,6 +69,7 @@ def test_weights_that_change_during_a_run_stop_it(config, tmp_path, monkeypatch,
         weights(tmp_path / "w.safetensors", 2)
         # What a worker process does: open everything itself.
         worker.__init__(config, "again")
+        return []
 
     monkeypatch.setattr(runner, "check_models", meanwhile)
     with pytest.raises(UsageError, match=r"model 'tiny-a.test' \(weights_sha256\) changed on disk"):

@@ -238,7 +238,7 @@ class A(Base):
     said = "note: model 'soft.own': outputs are logits: they look like probabilities"
     assert said in capsys.readouterr().err
     (tmp_path / "s.toml").write_text('[[step]]\nname = "noise"\ndraws = 1\n[probes]\nn = 0\n')
-    suite = ["--suite", str(tmp_path / "s.toml"), "--n", "8", "--out", str(tmp_path / "suite")]
+    suite = ["--suite", str(tmp_path / "s.toml"), "--n", "8", "--out", str(tmp_path / "new")]
     assert run([*words[:4], *suite, "--device", "cpu"]) == 0
     assert said in capsys.readouterr().err
 
