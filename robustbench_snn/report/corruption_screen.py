@@ -13,7 +13,6 @@ from robustbench_snn.report.dependence import independent, sample_ids
 from robustbench_snn.report.screen import print_records
 from robustbench_snn.report.summary import UNTRAINED, describe
 
-_CELL = ("model", "corruption", "severity", "attack", "attack_params")
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -41,10 +40,9 @@ def _of(found: dict[tuple[str, str], Cells], model: str, attack: str) -> Cells:
 
 def print_corruptions(config: RunConfig, rows: Rows) -> None:
     """Print the tables of all models to standard output."""
-    found, first = cells_of(rows), rows[0]
-    one = [row for row in rows if all(row[name] == first[name] for name in _CELL)]
-    for cells in found:
-        cells.independent = independent(config.dataset, sample_ids(one, config.out))
+    different = independent(config.dataset, sample_ids(rows, config.out))
+    for cells in cells_of(rows):
+        cells.independent = different
         print_records(records(cells), columns(cells), title(cells), caption(config, cells, rows))
         print()
 

@@ -69,7 +69,8 @@ class Curves:
         n = sorted({outcome.n for outcome in self.table.outcomes})
         count = str(n[0]) if len(n) == 1 else f"{n[0]} to {n[-1]}"
         settings = attack_sentences([s for s in self.table.columns.values() if s.name == "pgd"])
-        return f"{self.table.dataset}, n = {count}, bands: 95 % Wilson intervals\n{settings}"
+        bands = f"bands: 95 % Wilson intervals{self.table.allowance()}"
+        return f"{self.table.dataset}, n = {count}, {bands}\n{settings}"
 
 
 def _x(panel: str, spec: AttackSpec) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from robustbench_snn.data import sample_groups
+from robustbench_snn.data import DATASETS, sample_groups
 from robustbench_snn.data.catalogue import repeated
 from robustbench_snn.metrics import effective_size
 from robustbench_snn.report.summary import Line, line_of
@@ -23,8 +23,16 @@ def independent(dataset: str, ids: Iterable[str]) -> int | None:
 
 
 def sample_ids(rows: Sequence[Row], out: str) -> list[str]:
-    """The samples of stored ``rows``, read from the results folder ``out``."""
-    found = [read_row(shard_path(out, row)) for row in rows if row["status"] == "ok"]
+    """The samples of stored ``rows`` of one data set, read from the results folder ``out``.
+
+    None are read where the data set's samples are all independent.
+    """
+    names = {str(row["dataset"]) for row in rows} & set(DATASETS.names())
+    if not any(DATASETS.get(name).groups for name in names):
+        return []
+    # Rows of one shard speak of the same samples.
+    shards = {(row["start"], row["stop"]): row for row in rows if row["status"] == "ok"}
+    found = [read_row(shard_path(out, row)) for row in shards.values()]
     return list(dict.fromkeys(name for row in found if row for name in row["sample_ids"]))
 
 
@@ -39,8 +47,7 @@ def allow_for_groups(lines: Sequence[Line], rows: Sequence[Row], out: str) -> st
     Returns:
         What a caption adds to the name of its intervals; empty where all samples are independent.
     """
-    first = [row for row in rows if line_of(row) == line_of(rows[0])]
-    said = repeated(str(rows[0]["dataset"]), sample_ids(first, out))
+    said = repeated(str(rows[0]["dataset"]), sample_ids(rows, out))
     for line in lines if said else ():
         mine = [row for row in rows if line_of(row) == line.identity and row["status"] == "ok"]
         whole = [row for found in mine if (row := read_row(shard_path(out, found)))]

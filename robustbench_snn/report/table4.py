@@ -139,14 +139,15 @@ class Table4:
             f"Accuracy in percent on {self.dataset} ({all_of('dataset_source')}, revision "
             f"{all_of('dataset_revision')}, {all_of('split')} split) with 95 % Wilson intervals; "
             "differences in points with 95 % paired intervals on the samples both models saw"
-            f"{self._repeated()}. "
+            f"{self.allowance()}. "
             "All images count, clean errors included; the last iterate is evaluated. "
             f"{attack_sentences(self.columns.values())} Distances are in {all_of('eps_unit')} "
             f"units of images in [0, 1], clamped to {all_of('clamp')}; seed {all_of('seed')}. "
             f"Gradients pass through the training surrogate. {models}."
         )
 
-    def _repeated(self) -> str:
+    def allowance(self) -> str:
+        """What a caption adds to its intervals where samples show the same object."""
         ids = [sample for outcome in self.outcomes for sample in outcome.correct[CLEAN].index]
         return repeated(self.dataset, ids)
 

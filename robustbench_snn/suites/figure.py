@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from robustbench_snn.data.catalogue import repeated
 from robustbench_snn.report.tables import to_csv, to_json
 from robustbench_snn.suites.curves import eps50, resolved_from
 from robustbench_snn.suites.tables import WORST, provenance
@@ -60,8 +61,9 @@ def title(rows: Sequence[Mapping[str, Any]]) -> str:
     """Two lines above the panels."""
     n = sorted({int(row["n_curve"]) for row in rows})
     count = str(n[0]) if len(n) == 1 else f"{n[0]} to {n[-1]}"
+    told = repeated(rows[0]["dataset"], rows[0]["sample_ids"][: n[-1]])
     return (
-        f"{rows[0]['dataset']}, n = {count}, bands: 95 % Wilson intervals, black: ε50\n"
+        f"{rows[0]['dataset']}, n = {count}, bands: 95 % Wilson intervals{told}, black: ε50\n"
         f"worst case: suite {rows[0]['suite']}, per sample over estimators and attacks"
     )
 
