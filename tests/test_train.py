@@ -23,9 +23,6 @@ from robustbench_snn.training.recipe import Recipe, recipe_from
 from robustbench_snn.training.trainer import Pictures, Trainer, accuracy_of, resized
 from robustbench_snn.weights import file_sha256
 
-# One worker trains what several tests here read.
-pytestmark = pytest.mark.xdist_group("train")
-
 SHIPPED = Path(train_module.__file__).parent / "checkpoints"
 NAME = "sdt-tiny.digit-scenes"
 QUICK = ["--n", "192", "--batch-size", "32", "--one-step", "0.5", "--threads", "1"]
