@@ -6,6 +6,7 @@ import torch
 
 from robustbench_snn.attacks.ball import Ball
 from robustbench_snn.attacks.base import sample_generator
+from robustbench_snn.attacks.gradient import PGD
 
 IDS = ["test/0", "test/1"]
 X = torch.full((2, 3, 8, 8), 0.5)
@@ -49,3 +50,12 @@ def test_starts_keep_to_the_range_of_inputs(norm):
     ball = Ball(norm, 30.0, 0.0, 1.0)
     for start in (ball.surface_start(X, 7, IDS, 0), ball.inner_start(X, 7, IDS, 0)):
         assert 0 <= float(start.min()) <= float(start.max()) <= 1
+
+
+def test_pgd_begins_in_the_ball_and_in_the_range_or_at_the_image():
+    assert PGD(7).start(X, IDS, 0.25, (0.0, 1.0)).numpy() == pytest.approx(
+        0.5 + 0.25 * drawn("uniform"), abs=1e-6
+    )
+    far = PGD(7).start(X, IDS, 30.0, (0.0, 1.0))
+    assert (float(far.min()), float(far.max())) == (0.0, 1.0)
+    assert torch.equal(PGD(7).start(X, IDS, 0.25, (0.0, 1.0), random=False), X)

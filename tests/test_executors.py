@@ -19,9 +19,6 @@ from robustbench_snn.executors.processes import processes
 from robustbench_snn.store import Results
 from robustbench_snn.worker import Worker
 
-# They start processes of their own, so one of them at a time.
-pytestmark = pytest.mark.xdist_group("executors")
-
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 PROCESSES = pytest.param(partial(processes, workers=2), id="processes")
 RAY = partial(on_ray, workers=2)

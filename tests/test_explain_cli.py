@@ -47,10 +47,6 @@ Spi = named(adapters.SpiLiFormerAdapter, "spiliformer-tiny.digit-scenes", {FEEDB
 """
 
 
-# One worker makes the results that all tests here read.
-pytestmark = pytest.mark.xdist_group("explain")
-
-
 @pytest.fixture(scope="module")
 def plugin(tmp_path_factory):
     path = tmp_path_factory.mktemp("plugin") / "lively_models.py"

@@ -10,7 +10,6 @@ from run_process import PLUGIN, start
 
 from robustbench_snn.run import main
 
-pytestmark = pytest.mark.xdist_group("resume")
 N_FILES = 16  # 2 models x 4 shards x 2 attacks
 
 

@@ -15,9 +15,6 @@ from robustbench_snn.suites.stored import suite_rows
 from robustbench_snn.suites.tables import findings, halves, times_table, winners
 from robustbench_snn.verify import main as verify
 
-# One worker makes the results that all tests here read.
-pytestmark = pytest.mark.xdist_group("suites")
-
 PLUGIN = str(Path(__file__).parent / "masked_models.py")
 N = 48
 AGAIN = "fooled by it among attacks on all samples"

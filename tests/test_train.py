@@ -25,9 +25,6 @@ from robustbench_snn.training.recipe import AUGMENTATION_NAMES, Recipe, recipe_f
 from robustbench_snn.training.trainer import Trainer
 from robustbench_snn.weights import file_sha256
 
-# One worker trains what several tests here read.
-pytestmark = pytest.mark.xdist_group("train")
-
 SHIPPED = Path(train_module.__file__).parent / "checkpoints"
 NAME = "sdt-tiny.digit-scenes"
 QUICK = ["--n", "192", "--batch-size", "32", "--one-step", "0.5", "--threads", "1"]
