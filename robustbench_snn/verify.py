@@ -108,8 +108,8 @@ def verify(options: argparse.Namespace) -> list[Check]:
             refused.append(error)
     if not checks:
         raise refused[0]
-    for error in refused:
-        print(f"note: not verified: {error}", file=sys.stderr)
+    for reason in refused:
+        print(f"note: not verified: {reason}", file=sys.stderr)
     return checks
 
 
