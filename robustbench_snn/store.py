@@ -248,8 +248,12 @@ class Results:
         layouts: Collection[Layout],
         keys: Collection[str] | None = None,
         tell: Callable[[str], None] = say,
+        columns: Collection[str] | None = None,
     ) -> list[Results]:
-        """Rows of several layouts from one pass over the files; see ``load``."""
+        """Rows of several layouts from one pass over the files; see ``load``.
+
+        With ``columns`` these alone are read, beside those that name a row; others are missing.
+        """
         import pyarrow as pa
 
         if not Path(root).is_dir():
@@ -258,11 +262,15 @@ class Results:
         tables: dict[tuple[str, ...], dict[Any, list[Any]]] = {
             layout.folders: {} for layout in layouts
         }
+        read = None
+        if columns is not None:
+            names = {name for layout in layouts for name in layout.folders}
+            read = sorted({*columns, *names, "key", "schema_version", "status"})
         notes, failed = [], 0
         for path in _files(root):
             if wanted is not None and path.stem.rpartition("-")[2] not in wanted:
                 continue
-            table = _read(path, many=True)
+            table = _read(path, read, many=True)
             if table is None:
                 notes.append(f"skipped '{path}': not a whole results file.")
                 continue

@@ -32,6 +32,12 @@ FACTS = {
 }
 _HASHES = ("weights", "source", "revision")
 _SHOWN = 4
+_COLUMNS = {
+    *(column for name, column in FACTS.items() if name != "batch"),
+    *("split", "severity", "attack_label", "attack_params", "precision", "batch_size", "flags"),
+    *("code_sha256", "started_at", "sample_ids", "labels", "pred_clean", "pred_adv"),
+    *("eps", "clean", "plain", "robust", "broken_eps", "curves", "n_curve"),
+}
 
 
 @dataclass
@@ -71,7 +77,8 @@ def versions(
     from robustbench_snn.suites.layouts import SUITES
 
     runs, suites = (
-        results.frame() for results in Results.load_all(root, (RUNS, SUITES), tell=tell)
+        results.frame()
+        for results in Results.load_all(root, (RUNS, SUITES), tell=tell, columns=_COLUMNS)
     )
     datasets = sorted({*suites["dataset"], *runs["dataset"]})
     if dataset is None and len(datasets) > 1:

@@ -17,16 +17,8 @@ FOLDERS = ("robustbench_snn", "experiments", "benchmarks", "tests")
 # A module may import from its own layer and the layers above it in this list.
 LAYERS = [
     {"errors", "schema"},
-    {
-        "endings",
-        "registry",
-        "card",
-        "attack_spec",
-        "metrics",
-        "provenance",
-        "row_files",
-        "source_code",
-    },
+    {"registry", "card", "attack_spec", "metrics", "provenance", "row_files", "source_code"}
+    | {"endings"},
     {"config", "store", "report.tables", "resumable"},
     {
         "presets",

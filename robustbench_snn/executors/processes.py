@@ -84,7 +84,15 @@ def processes(
             for slot, member in crew.items():
                 if not ledger.busy(slot) and (task := ledger.take(slot)):
                     member.give(task)
-            yield from _round(ledger, crew, tick)
+            slots = {member.pipe: slot for slot, member in crew.items()}
+            begun = time.monotonic()
+            ready = wait(list(slots), timeout=_ROUND)
+            # No more than a round, so that a parent that was stopped itself blames nobody.
+            passed = min(time.monotonic() - begun, _ROUND)
+            silent = [slot for pipe, slot in slots.items() if pipe not in ready]
+            yield from _replaced(crew, ledger, silent, passed)
+            for slot in [slots[pipe] for pipe in ready]:  # type: ignore[index]
+                yield from _answer(crew, ledger, slot, tick)
     finally:
         finished = not ledger.open
         if finished:
@@ -94,33 +102,33 @@ def processes(
             member.end(_GOODBYE if finished else _LAST_MOMENT)
 
 
-def _round(ledger: Ledger, crew: dict[int, _Member], tick: Tick) -> Iterator[Row]:
-    """Wait for the processes once: rows of those that spoke, successors of those that are lost."""
-    slots = {member.pipe: slot for slot, member in crew.items()}
-    begun = time.monotonic()
-    ready = wait(list(slots), timeout=_ROUND)
-    # No more than a round, so that a parent that was stopped itself blames nobody.
-    passed = min(time.monotonic() - begun, _ROUND)
-    for slot in [slot for pipe, slot in slots.items() if pipe not in ready]:
-        if crew[slot].is_silent(passed):
-            crew[slot].end()
-            if ledger.busy(slot):
-                yield from ledger.lost(slot, "stopped, or without a sign of life")
-            if ledger.open:
-                crew[slot] = crew[slot].successor()
-    for pipe in ready:
-        slot = slots[pipe]  # type: ignore[index]
-        try:
-            kind, value = crew[slot].pipe.recv()
-        except (EOFError, OSError):
-            if ledger.busy(slot):
-                yield from ledger.lost(slot, crew[slot].end())
-            if ledger.open:
-                crew[slot] = crew[slot].successor()
+def _answer(crew: dict[int, _Member], ledger: Ledger, slot: int, tick: Tick) -> Iterator[Row]:
+    """Take in what a process says; one that has died is replaced."""
+    try:
+        kind, value = crew[slot].pipe.recv()
+    except (EOFError, OSError):
+        if ledger.busy(slot):
+            yield from ledger.lost(slot, crew[slot].end())
+        if ledger.open:
+            crew[slot] = crew[slot].successor()
+        return
+    crew[slot].silent, crew[slot].spoke = 0.0, True
+    yield from _heard(ledger, slot, tick, kind, value)
+    crew[slot].early_deaths = 0
+
+
+def _replaced(
+    crew: dict[int, _Member], ledger: Ledger, silent: Sequence[int], passed: float
+) -> Iterator[Row]:
+    """Put new processes in the place of those that were ``silent`` for too long."""
+    for slot in silent:
+        if not crew[slot].is_silent(passed):
             continue
-        crew[slot].silent, crew[slot].spoke = 0.0, True
-        yield from _heard(ledger, slot, tick, kind, value)
-        crew[slot].early_deaths = 0
+        crew[slot].end()
+        if ledger.busy(slot):
+            yield from ledger.lost(slot, "stopped, or without a sign of life")
+        if ledger.open:
+            crew[slot] = crew[slot].successor()
 
 
 def _heard(ledger: Ledger, slot: int, tick: Tick, kind: str, value: Any) -> Iterator[Row]:
