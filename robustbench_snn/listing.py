@@ -39,7 +39,7 @@ def listing() -> str:
     ]
     return "\n".join(
         [
-            to_markdown(models, ["model", "data set", "input", "T", "weights", "clean %"]),
+            to_markdown(models, ["model", "input", "T", "weights", "clean %"]),
             *_origins(),
             folded(data, ["data set", "classes", "splits", "what"]),
             folded(attacks, ["attack", "what"]),
@@ -83,7 +83,7 @@ def _weights(checkpoint: Checkpoint | None) -> str:
     if not checkpoint.fetched:
         return "shipped"
     size = f" ({checkpoint.megabytes} MB)" if checkpoint.megabytes else ""
-    return f"fetched on first use{size}"
+    return f"on first use{size}"
 
 
 def _clean(card: ModelCard) -> str:
@@ -97,7 +97,6 @@ def _clean(card: ModelCard) -> str:
 def _model(card: ModelCard) -> dict[str, str]:
     return {
         "model": card.name,
-        "data set": card.dataset,
         "input": "x".join(str(side) for side in card.input_shape),
         "T": str(card.time_steps),
         "weights": _weights(card.checkpoint),

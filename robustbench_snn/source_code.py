@@ -117,6 +117,8 @@ def _module(kind: object) -> str:
         module = kind.partition(":")[0]
     else:
         module = str(getattr(kind, "__module__", ""))
+    if module.partition(".")[0] == _PACKAGE:
+        return module
     return next((name for name, others in _brought_in.items() if module in others), module)
 
 
