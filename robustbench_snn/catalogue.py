@@ -288,7 +288,7 @@ def _register_small_images() -> None:
         for size in ("tiny", "tiny-at8"):
             _image(family, size, "digit-scenes", 10, 32, TINY_STEPS, tiny, grey, same)
         if family == "sdt":
-            name = "tiny-at8-collapsed"
+            name = "tiny-at16-collapsed"
             _image(family, name, "digit-scenes", 10, 32, TINY_STEPS, tiny, grey, same, COLLAPSED)
         size, paper = (
             ("2-512", {"dim": 512}) if family == "sdt" else ("4-384", {**layout, "dim": 384})

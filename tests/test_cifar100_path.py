@@ -12,7 +12,7 @@ from robustbench_snn.run import main as run
 from robustbench_snn.store import Results
 from robustbench_snn.train import main as train
 
-MODEL = "sdt-2-256.cifar100"
+MODEL = "qkformer-small.cifar100"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_training_and_evaluation_share_the_path(archive: Path, tmp_path: Path) -> None:
     where = ["--data-dir", str(archive)]
-    words = ["--model", MODEL, "--epochs", "12", "--batch-size", "3", "--threads", "1"]
+    words = ["--model", MODEL, "--epochs", "10", "--batch-size", "3", "--threads", "1"]
     assert train([*words, *where, "--out", str(tmp_path / "runs")]) == 0
     folder = tmp_path / "runs" / MODEL
     card = json.loads((folder / f"{MODEL}.json").read_text())
