@@ -163,7 +163,7 @@ def prepare(config: RunConfig, worker: Worker, run_id: str) -> Session:
     """
     session = survey(config, worker, run_id)
     warnings = check_models(config, worker, session.todo)
-    return replace(session, notes=(*session.notes, *warnings))
+    return replace(session, notes=(*session.notes, *(warnings or ())))
 
 
 def survey(config: RunConfig, worker: Worker, run_id: str) -> Session:
