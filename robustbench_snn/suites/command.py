@@ -152,7 +152,6 @@ def check_attacks(suite: Suite, config: RunConfig) -> None:
                 f"suite runs on '{config.dataset}', so it would aim at other classes: name a "
                 "source of that data set (--list)."
             )
-    check_something_attacks(suite, config.models)
 
 
 def check_something_attacks(suite: Suite, models: Sequence[str]) -> None:
@@ -189,6 +188,7 @@ def main(words: Sequence[str]) -> int:
 
         print(suite_toml(suite, config), end="")
         return 0
+    check_something_attacks(suite, config.models)
     from robustbench_snn.store import check_writable
 
     check_writable(config.out)
