@@ -9,6 +9,7 @@ import torch
 from robustbench_snn.attacks.apgd import climb, runs
 from robustbench_snn.attacks.ball import Ball
 from robustbench_snn.attacks.pursuit import Seen
+from robustbench_snn.attacks.sapgd import descend
 
 EPS, STEPS = 0.3, 40
 WAVES = torch.tensor([9.0, 23.0, 31.0], dtype=torch.float64)
@@ -36,6 +37,10 @@ class Recorder:
         self.asked.append(point.clone())
         loss = losses_of(point)
         return Seen(loss, (100 - loss).float(), gradients_of(point))
+
+    def margin(self, point, y):
+        self.asked.append(point.clone())
+        return (100 - losses_of(point)).float()
 
 
 def algorithm_1(x, start, eps, steps):
@@ -113,3 +118,24 @@ def test_targets_are_the_likely_wrong_classes_each_with_starts_of_its_own():
 def test_without_targets_there_are_only_starts():
     logits = torch.zeros(2, 4)
     assert list(runs(logits, {"loss": "ce", "restarts": 3})) == [(0, None), (1, None), (2, None)]
+
+
+def test_sapgd_scales_by_decayed_sums_of_normalised_gradients():
+    """Moments with decays 0.5 and 0.8, each gradient over its mean size, steps cut at ±eta."""
+    x = torch.tensor([[0.4, 0.5, 0.6]], dtype=torch.float64)
+    recorder, steps = Recorder(), 20
+    descend(recorder, Ball("linf", EPS, 0.0, 1.0), x, torch.zeros(1, dtype=torch.int64), x, steps)
+    point, eta, first, second, visited = x[0], EPS, 0.0, 0.0, [x[0]]
+    # Windows of 4, 3, 2 and then 1 step: 0.22, 0.03 less each and at least 0.06 of 20 steps.
+    checks = {4, 4 + 3, 4 + 3 + 2, *range(10, steps + 1)}
+    for k in range(1, steps + 1):
+        gradient = gradients_of(point[None])[0]
+        first = 0.5 * first + gradient / gradient.abs().mean()
+        second = 0.8 * second + gradient**2 / (gradient**2).mean()
+        step = torch.clamp(eta * first / second.sqrt(), -eta, eta)
+        point = torch.clamp(torch.max(torch.min(point + step, x[0] + EPS), x[0] - EPS), 0.0, 1.0)
+        visited.append(point)
+        eta = eta / 2 if k in checks else eta
+    assert len(recorder.asked) == len(visited)
+    for k, (found, expected) in enumerate(zip(recorder.asked, visited, strict=True)):
+        assert found[0].tolist() == pytest.approx(expected.tolist(), abs=1e-9), k
