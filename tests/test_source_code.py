@@ -85,6 +85,18 @@ def test_a_single_file_keeps_its_own_hash(tmp_path):
     assert digest(folder) == hashlib.sha256(b"import numpy\n").hexdigest()
 
 
+def test_libraries_that_a_plugin_loads_first_are_not_its_own(monkeypatch):
+    """A command loads torch through the plug-in, a worker before it: both must hash alike."""
+    import robustbench_snn.models.adapters as adapters
+
+    monkeypatch.setattr(source_code, "_brought_in", {})
+    loaded = ("torch", "pandas", "json", "robustbench_snn.models.adapters", __name__)
+    source_code.note_brought_in("plug", loaded)
+    assert source_code._brought_in == {"plug": {__name__}}
+    assert source_code.foreign_source_sha256(adapters.QKFormerAdapter) == ""
+    assert own_roots(adapters.QKFormerAdapter) == {"models.adapters"}
+
+
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A copy of the package's source that a test may change."""
