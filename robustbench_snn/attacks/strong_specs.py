@@ -12,6 +12,7 @@ from robustbench_snn.attacks.specs import ATTACKS, AttackType, option
 from robustbench_snn.attacks.values import Given, parse_count, parse_eps, parse_number, parse_step
 from robustbench_snn.errors import UsageError
 from robustbench_snn.estimators.names import TRAINING, estimator_name
+from robustbench_snn.registry import import_target
 
 _HOME = "robustbench_snn.attacks"
 
@@ -61,9 +62,8 @@ def parse_source(text: Given, what: str) -> str:
     checkpoint = model_card(name).checkpoint
     found = (checkpoint.sha256 or "")[:12] if checkpoint is not None else "untrained"
     if is_foreign(name):
-        from robustbench_snn.attacks.transfer import source_sha256
-
-        found = source_sha256(name)
+        # By name, so that results of other attacks do not depend on this one's source.
+        found = import_target(f"{_HOME}.transfer:source_sha256")(name)
     if wanted and wanted != found:
         raise UsageError(
             f"transfer source '{text}' asks for weights and code {wanted}, but those of '{name}' "
