@@ -146,6 +146,9 @@ def test_the_packages_own_source_counts_where_it_decides(package, file, kinds):
 def test_every_attack_is_under_its_own_source():
     from robustbench_snn.attacks import ATTACKS, attack_type
 
-    for name in ATTACKS.names():
+    # Other tests register attacks of their own, as classes.
+    own = [name for name in ATTACKS.names() if isinstance(attack_type(name).impl, str)]
+    assert len(own) >= 8
+    for name in own:
         (home,) = own_roots(attack_type(name).impl)
         assert home in source_code.own_modules(), name
