@@ -87,8 +87,20 @@ def _listing(entries: dict[str, str]) -> str:
 
 
 def note_brought_in(module: str, others: Iterable[str]) -> None:
-    """Remember that importing the plug-in ``module`` loaded ``others`` (names in sys.modules)."""
-    _brought_in[module] = frozenset(others)
+    """Remember that importing the plug-in ``module`` loaded ``others`` (names in sys.modules).
+
+    Only the user's own modules are kept: which libraries were loaded before differs between the
+    driver and its workers.
+    """
+    _brought_in[module] = frozenset(name for name in others if _is_users(name))
+
+
+def _is_users(name: str) -> bool:
+    top = name.partition(".")[0]
+    if top in {_PACKAGE, *_RECORDED} or top in sys.stdlib_module_names:
+        return False
+    path = _file_of(name)
+    return path is not None and not _is_installed(path)
 
 
 def foreign_source_sha256(kind: object) -> str:

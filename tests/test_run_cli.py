@@ -210,9 +210,7 @@ def test_the_list_says_which_weights_are_shipped_fetched_or_missing(capsys):
     assert "spiliformer-10-768-384.imagenet: weights of the paper's authors, fetched" in text
     lines = {line.split("|")[1].strip(): line for line in text.splitlines() if "|" in line}
     assert "| shipped " in lines["sdt-tiny.digit-scenes"]
-    assert (
-        "| on first use (830 MB) | 85.8 reported |" in lines["spiliformer-10-768.imagenet"]
-    )
+    assert "| on first use (830 MB) | 85.8 reported |" in lines["spiliformer-10-768.imagenet"]
     assert "| untrained " in lines["qkformer-10-768.imagenet"]
 
 
