@@ -136,7 +136,7 @@ def _module(kind: object) -> str:
 
 @cache
 def _foreign(root: str) -> tuple[str, frozenset[str]]:
-    todo, files, installed, own = [root, *filter(_is_own, _brought_in.get(root, ()))], {}, {}, set()
+    todo, files, installed, own = [root, *_brought_in.get(root, ())], {}, {}, set()
     seen: set[str] = set()
     while todo:
         name = todo.pop()
@@ -163,18 +163,6 @@ def _foreign(root: str) -> tuple[str, frozenset[str]]:
     # A plug-in's module name holds its path, which cannot change a number.
     entries = {"" if name == root else name: value for name, value in files.items()}
     return _listing(entries | installed) if entries else root, frozenset(own)
-
-
-def _is_own(name: str) -> bool:
-    """Whether a loaded module is a file of the user's own.
-
-    Which others importing a plug-in loads depends on what was loaded before.
-    """
-    top = name.partition(".")[0]
-    if top == _PACKAGE or top in _RECORDED or top in sys.stdlib_module_names:
-        return False
-    path = _file_of(name)
-    return path is not None and not _is_installed(path)
 
 
 def _imports(content: bytes, name: str, path: Path) -> Iterator[str]:
