@@ -276,7 +276,6 @@ PUBLISHED = (
     ("-384", 4, 384, 0.8666),
 )
 ABLATIONS = {"no-ff": {"ff": False}, "no-fb": {"fb": False}}
-COLLAPSED = "the watch over single-step adversarial training, which collapsed"
 
 
 def _register_small_images() -> None:
@@ -287,9 +286,6 @@ def _register_small_images() -> None:
         grey = ((0.5,) * 3, (0.25,) * 3)
         for size in ("tiny", "tiny-at8"):
             _image(family, size, "digit-scenes", 10, 32, TINY_STEPS, tiny, grey, same)
-        if family == "sdt":
-            name = "tiny-at16-collapsed"
-            _image(family, name, "digit-scenes", 10, 32, TINY_STEPS, tiny, grey, same, COLLAPSED)
         size, paper = (
             ("2-512", {"dim": 512}) if family == "sdt" else ("4-384", {**layout, "dim": 384})
         )

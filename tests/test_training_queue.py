@@ -32,8 +32,6 @@ epochs = 3
 batch_size = 32
 one_step = 0.7
 augment = ["shift"]
-[entry.recipe.adversarial]
-eps = "8/255"
 
 [[entry]]
 model = "qkformer-tiny-at8.digit-scenes"
@@ -161,8 +159,13 @@ def test_the_committed_list_is_whole_and_knows_what_is_shipped() -> None:
 
 def test_expected_hours_follow_the_work_left(tmp_path: Path, listed: Path) -> None:
     entry = read_list(listed)[0]
-    # Two of three epochs at T = 1 and one at T = 2, each with one attack step.
-    assert entry.work() == pytest.approx(10_000 * 2 * (1 + 1 + 2))
+    # Two of three epochs at T = 1 and one at T = 2.
+    assert entry.work() == pytest.approx(10_000 * (1 + 1 + 2))
+    attacked = '[entry.recipe.adversarial]\neps = "8/255"\n\n[[entry]]\nmodel = "qkformer'
+    listed.write_text(LIST.replace('[[entry]]\nmodel = "qkformer', attacked))
+    # One attack step, and the training pass.
+    assert read_list(listed)[0].work() == pytest.approx(10_000 * 2 * (1 + 1 + 2))
+    listed.write_text(LIST)
     folder = tmp_path / entry.folder_name
     folder.mkdir(parents=True)
     (folder / "log.csv").write_text("epoch,seconds\n1,900\n")
