@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from robustbench_snn.errors import UsageError
-from robustbench_snn.training.zoo import Entry, Progress, held, progress
+from robustbench_snn.training.zoo import Entry, Progress, held, progress, read_card
 
 POLL = 0.5  # seconds between looks at the running trainings
 GRACE = 60.0  # seconds a training has to end when it is asked to
@@ -197,8 +197,8 @@ def ship(states: Sequence[Progress], out: Path, shipped: Path) -> list[str]:
         if state.state != "done":
             continue
         name, folder = state.entry.model, out / state.entry.folder_name
-        card = shipped / f"{name}.json"
-        if card.is_file() and card.read_bytes() == (folder / f"{name}.json").read_bytes():
+        known = read_card(shipped / f"{name}.json")
+        if known is not None and known["sha256"] == (state.card or {}).get("sha256"):
             continue
         # The card last: it is what makes the weights known.
         for source, target in (
