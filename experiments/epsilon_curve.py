@@ -3,7 +3,8 @@
 python experiments/epsilon_curve.py [--model M] [--n N]      run a suite, then write all
 python experiments/epsilon_curve.py --render results         write all, without torch
 
-``--suite experiments/presets/reliable_small.toml`` takes a third of the time.
+``--suite experiments/presets/reliable_small.toml`` takes a third of the time. A suite without a
+curve gives the tables alone.
 
 With ``--publish`` tables go to experiments/results, and the suite's rows with every sample's
 outcome beside them, as a results folder that this script and ``robustbench_snn.compare`` read.
@@ -74,8 +75,8 @@ def main(argv: list[str] | None = None) -> int:
         name, results = read_suite(options.suite).name, options.render or options.out
         rows = [row for row in suite_rows(results, name) if row["dataset"] == options.dataset]
         drawn = [row for row in rows if row["n_curve"]]
-        if not drawn:
-            raise UsageError(f"no finished suite '{name}' on '{options.dataset}' has a curve.")
+        if not rows:
+            raise UsageError(f"no suite '{name}' on '{options.dataset}' is finished in '{results}'.")
         folder, stem = tables_beside(place), f"{name}-{options.dataset}"
         made_by = f"python experiments/epsilon_curve.py --suite {options.suite}"
         written = tables.write(rows, folder, stem, made_by)
@@ -85,7 +86,8 @@ def main(argv: list[str] | None = None) -> int:
         written += [] if inside else [kept]
         if len(rows) > 1:
             written += [write_pairs(kept, options.dataset, folder / f"{stem}_paired.md")]
-        written += figure.write(drawn, place, f"epsilon_curve_{options.dataset}")
+        if drawn:
+            written += figure.write(drawn, place, f"epsilon_curve_{options.dataset}")
         for path in written:
             print(f"wrote {path}")
         return code
