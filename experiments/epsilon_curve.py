@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         rows = [row for row in suite_rows(results, name) if row["dataset"] == options.dataset]
         drawn = [row for row in rows if row["n_curve"]]
         if not rows:
-            raise UsageError(f"no suite '{name}' on '{options.dataset}' is finished in '{results}'.")
+            raise UsageError(f"'{results}' holds no suite '{name}' on '{options.dataset}'.")
         folder, stem = tables_beside(place), f"{name}-{options.dataset}"
         made_by = f"python experiments/epsilon_curve.py --suite {options.suite}"
         written = tables.write(rows, folder, stem, made_by)
