@@ -28,7 +28,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_training_and_evaluation_share_the_path(archive: Path, tmp_path: Path) -> None:
     where = ["--data-dir", str(archive)]
-    words = ["--model", MODEL, "--epochs", "10", "--batch-size", "3", "--threads", "1"]
+    words = ["--model", MODEL, "--epochs", "30", "--batch-size", "3", "--threads", "1"]
     assert train([*words, *where, "--out", str(tmp_path / "runs")]) == 0
     folder = tmp_path / "runs" / MODEL
     card = json.loads((folder / f"{MODEL}.json").read_text())
