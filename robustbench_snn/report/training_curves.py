@@ -82,7 +82,7 @@ class TrainingCurves:
                     share = [100 * float(row[column]) for row in log]
                     axis.plot(epochs, share, markersize=4, label=self._label(name), **style)
             axes[0].set(xlabel="epoch", ylabel="accuracy, %", title="augmented training images")
-            axes[1].set(xlabel="epoch", title="images watched, never selected on")
+            axes[1].set(xlabel="epoch", title="images watched each epoch, clean")
             handles, labels = axes[0].get_legend_handles_labels()
             figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=7)
             recipes = [card["recipe"] for card in self.cards.values()]
