@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from pathlib import Path
 from typing import Any
 
 from robustbench_snn.errors import UsageError
@@ -119,6 +120,8 @@ def command_of(args: argparse.Namespace) -> str:
         if action.dest in {*_LOCAL, "model"} or value == action.default:
             continue
         flag = action.option_strings[0]
+        if action.dest == "recipe" and Path(value).is_absolute():
+            value = Path(value).name  # where it lies is this machine's affair
         if value is True:
             words.append(flag)
             continue

@@ -133,7 +133,10 @@ class Queue:
 
         folder = self.out / entry.folder_name
         words = [sys.executable, "-m", "robustbench_snn.train", "--model", entry.model]
-        words += ["--recipe", str(self.list_file), "--out", str(folder.parent)]
+        listed = self.list_file
+        if listed.is_relative_to(self.code):
+            listed = listed.relative_to(self.code)  # as the card should state it
+        words += ["--recipe", str(listed), "--out", str(folder.parent)]
         words += ["--threads", str(self.threads), "--device", self.device]
         words += ["--n", str(self.images)] if self.images else []
         data = self.data_dirs.get(model_card(entry.model).dataset, self.data_dirs.get(""))
