@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from evaluation import add_places, place_of, tables_beside
 
 from robustbench_snn.compare import Side, outcomes, table
 from robustbench_snn.errors import UsageError
-from robustbench_snn.store import shard_path
+from robustbench_snn.store import shard_path, write_shard
 from robustbench_snn.suites import figure, tables
 from robustbench_snn.suites.layouts import SUITES
 from robustbench_snn.suites.spec import read_suite
@@ -31,15 +32,29 @@ from robustbench_snn.suites.stored import suite_rows
 
 
 def keep_rows(rows: Sequence[Mapping[str, Any]], results: Path, folder: Path) -> Path:
-    """Copy the stored rows, and nothing else, to the results folder ``folder``."""
-    files = {shard_path(folder, row, SUITES): shard_path(results, row, SUITES) for row in rows}
-    contents = {kept: stored.read_bytes() for kept, stored in files.items()}
+    """Copy the stored rows, and nothing else, to the results folder ``folder``.
+
+    Without the folders of this machine that their settings and command name.
+    """
+    import pyarrow.parquet as pq
+
+    stored = [pq.read_table(shard_path(results, row, SUITES)).to_pylist()[0] for row in rows]
     for old in folder.rglob("*.parquet"):
         old.unlink()
-    for kept, content in contents.items():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_bytes(content)
+    for row in stored:
+        write_shard(folder, row["key"], without_places(row), SUITES)
     return folder
+
+
+def without_places(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row without the results and data folders in its ``settings`` and ``command``."""
+    lines = [
+        line
+        for line in row["settings"].splitlines(keepends=True)
+        if not line.startswith(("out = ", "data_dir = "))
+    ]
+    command = re.sub(r"(--(?:out|data-dir)[ =])\S+", r"\1DIR", row["command"] or "")
+    return {**row, "settings": "".join(lines), "command": command}
 
 
 def write_pairs(folder: Path, dataset: str, path: Path) -> Path:

@@ -163,7 +163,14 @@ def test_patterns_prefer_trained_models(patterns, names, notes):
 
 def test_all_takes_the_smallest_shipped_model_of_each_family():
     found, said = choose_models([], "cifar10", own_weights=False)
-    assert found == ["qkformer-small.cifar10", "sdt-small.cifar10", "spiliformer-small.cifar10"]
+    robust = [name for name in found if model_card(name).trained_eps]
+    assert [name for name in found if name not in robust] == [
+        "qkformer-small.cifar10",
+        "sdt-small.cifar10",
+        "spiliformer-small.cifar10",
+    ]
+    assert "sdt-small-at4.cifar10" in robust
+    assert len({model_card(name).family for name in robust}) == len(robust)
     assert "other models run when they are named: qkformer-4-384.cifar10" in said[0]
     assert choose_models(["sdt-2-512*"], "cifar10", own_weights=False) == (
         ["sdt-2-512.cifar10"],
