@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import robustbench_snn
+from robustbench_snn.attacks.values import parse_count
 from robustbench_snn.errors import UsageError
 from robustbench_snn.registry import did_you_mean
 from robustbench_snn.report.tables import to_markdown
@@ -157,6 +158,9 @@ def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        for flag in ("jobs", "threads", "n"):
+            if getattr(options, flag) is not None:
+                parse_count(getattr(options, flag), f"--{flag}")
         listed = options.list or HERE / "zoo.toml"
         entries = chosen(read_list(listed), options.models)
         gpu = has_gpu(options.device)

@@ -187,6 +187,7 @@ def test_a_setting_at_its_default_moves_no_folder(tmp_path: Path, listed: Path) 
     [
         (["sdt-tiny"], "'sdt-tiny' is not in the list"),
         (["--data-dir", "cifar10=/nowhere/at/all"], "there is no folder"),
+        (["--jobs", "-1"], "--jobs '-1' is not a whole number of at least 1"),
     ],
 )
 def test_wrong_uses(tmp_path: Path, listed: Path, more: list[str], said: str) -> None:
